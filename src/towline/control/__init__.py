@@ -1,0 +1,1 @@
+"""The control plane, one folder per feature; `app` wires everything."""

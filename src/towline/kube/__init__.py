@@ -1,0 +1,1 @@
+"""Pure Kubernetes rules: path policy, access tuples, identities, upstream heads. No sockets."""

@@ -1,0 +1,1 @@
+"""Runs `towline.wire` over a WebSocket, for both ends: accept, dial, open a stream, reconnect."""
