@@ -110,7 +110,7 @@ class BadHeader(Exception):
 
 _LENGTH = struct.Struct(">I")
 _encoder = msgspec.json.Encoder()
-_target = msgspec.json.Decoder(Target)
+_target: msgspec.json.Decoder[Target] = msgspec.json.Decoder(Target)
 _answer = msgspec.json.Decoder(Answer)
 
 
