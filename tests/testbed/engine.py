@@ -1,0 +1,159 @@
+"""The Docker engine: the machine's own when it runs, one of ours otherwise, and private ones to be killed by tests."""
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.testbed import paths, processes
+from tests.testbed.requirement import Missing
+
+PART = "docker"
+# Three seconds is usual; a busy machine that has to restore containers takes longer.
+READY_TIMEOUT = 60.0
+# dockerd gives every container ten seconds to stop before it ends itself.
+STOP_TIMEOUT = 40.0
+SYSTEM_PID_FILE = Path("/var/run/docker.pid")
+
+
+def answers(host: str | None = None) -> bool:
+    """Tell whether an engine answers, at `host` or where the environment points."""
+    where = ["--host", host] if host else []
+    try:
+        done = subprocess.run(
+            ["docker", *where, "version", "--format", "{{.Server.Version}}"], capture_output=True, timeout=20
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+def ensure() -> str:
+    """Have an engine answer. Returns: its version. Raises: Missing."""
+    if shutil.which("docker") is None:
+        raise Missing(PART, "there is no docker command", "apt-get install docker.io")
+    if not answers():
+        _start()
+    asked = ["docker", "version", "--format", "{{.Server.Version}}"]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _start() -> None:
+    if os.geteuid() != 0:
+        raise Missing(PART, "no engine answers this user", "start Docker, or join its group")
+    if shutil.which("dockerd") is None:
+        raise Missing(PART, "there is no dockerd", "apt-get install docker.io iptables")
+    mount_control_groups()
+    folder = paths.state(PART)
+    log = folder / "dockerd.log"
+    log.unlink(missing_ok=True)
+    if processes.recall(folder / "pid") is None:
+        SYSTEM_PID_FILE.unlink(missing_ok=True)  # left by a kill; its number may belong to somebody else by now
+        started = processes.spawn(["dockerd", "--pidfile", SYSTEM_PID_FILE], log)
+        processes.remember(folder / "pid", started.pid)
+    try:
+        processes.wait_until(
+            answers,
+            "dockerd",
+            timeout=READY_TIMEOUT,
+            log=log,
+            alive=lambda: processes.recall(folder / "pid") is not None,
+        )
+    except processes.DidNotStart as error:
+        raise Missing(PART, str(error), f"look at {log}") from error
+
+
+def mount_control_groups() -> None:
+    """Mount control groups where no init system did; dockerd refuses to start without them."""
+    kinds = {line.split()[2] for line in Path("/proc/mounts").read_text().splitlines()}
+    if not kinds & {"cgroup", "cgroup2"}:
+        subprocess.run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"], check=True)
+
+
+def status() -> str:
+    """One line for people."""
+    if not answers():
+        return "does not answer"
+    pid = processes.recall(paths.state(PART) / "pid")
+    return f"answers, started by the test bed as {pid}" if pid else "answers, not started by the test bed"
+
+
+def down() -> None:
+    """Stop the engine that the test bed started; leave any other alone."""
+    pid_file = paths.state(PART) / "pid"
+    pid = processes.recall(pid_file)
+    if pid is not None:
+        processes.end(pid, timeout=STOP_TIMEOUT)
+    pid_file.unlink(missing_ok=True)
+
+
+@dataclass(slots=True)
+class PrivateEngine:
+    """A second engine with its own data, socket and address pool, for tests that kill engines.
+
+    It writes no packet filter rules, so it never disturbs the machine's own engine: containers reach each other on
+    their project's network, published ports work from this machine, and nothing is reachable outwards.
+    """
+
+    folder: Path
+    pid: int | None = field(default=None, init=False)
+
+    @property
+    def host(self) -> str:
+        """The value for `DOCKER_HOST`."""
+        return f"unix://{self.folder / 'docker.sock'}"
+
+    @property
+    def log(self) -> Path:
+        """Where dockerd writes."""
+        return self.folder / "dockerd.log"
+
+    def start(self) -> None:
+        """Start dockerd and wait until it answers; also after `kill`, on the same data."""
+        (self.folder / "docker.pid").unlink(missing_ok=True)
+        process = processes.spawn(self._argv(), self.log)
+        self.pid = process.pid
+        processes.wait_until(
+            lambda: answers(self.host),
+            "dockerd",
+            timeout=READY_TIMEOUT,
+            log=self.log,
+            alive=lambda: process.poll() is None,
+        )
+
+    def _argv(self) -> list[str | Path]:
+        return [
+            "dockerd",
+            "--host", self.host,
+            "--data-root", self.folder / "data",
+            "--exec-root", self.folder / "exec",
+            "--pidfile", self.folder / "docker.pid",
+            "--bridge", "none",
+            "--iptables=false",
+            "--ip6tables=false",
+            "--ip-masq=false",
+            "--default-address-pool", "base=10.203.0.0/16,size=24",
+        ]  # fmt: skip
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash: the shims of running containers stay behind."""
+        if self.pid is not None:
+            processes.end(self.pid, first=signal.SIGKILL)
+            os.waitpid(self.pid, os.WNOHANG)
+        self.pid = None
+
+    def stop(self) -> None:
+        """End dockerd and its containers; the data stays for another `start`."""
+        if self.pid is not None:
+            processes.end(self.pid, timeout=STOP_TIMEOUT)
+        self.pid = None
+
+    def remove(self) -> None:
+        """Stop, unmount what containers left mounted, and delete the data."""
+        self.stop()
+        for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
+            if (mount := line.split()[1]).startswith(f"{self.folder}/"):
+                subprocess.run(["umount", "--lazy", mount], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
