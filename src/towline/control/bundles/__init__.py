@@ -1,0 +1,1 @@
+"""Bundles: the files beside a Compose file, stored once by content."""

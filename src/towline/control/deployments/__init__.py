@@ -1,0 +1,1 @@
+"""Deployments: Compose projects on clusters, their revisions and what becomes of them."""

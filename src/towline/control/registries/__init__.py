@@ -1,0 +1,1 @@
+"""Registries: credentials for pulling images, sealed, each with the places it may be used for."""
