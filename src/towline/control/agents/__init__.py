@@ -1,0 +1,1 @@
+"""Agents: join tokens, enrolment, the proof at each connect, clones, keys, and their removal."""

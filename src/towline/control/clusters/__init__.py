@@ -1,0 +1,1 @@
+"""Clusters: what they are called, what their agents report, how they are."""

@@ -1,0 +1,1 @@
+"""What `/install` serves: the installer script and the files that it fetches."""
