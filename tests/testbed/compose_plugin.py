@@ -1,12 +1,11 @@
 """Docker Compose 2: the one that is there, or one compiled here and put where the Docker CLI looks for plugins."""
 
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
 
-from tests.testbed import golang, paths
+from tests.testbed import golang, paths, processes
 from tests.testbed.requirement import Missing
 
 PART = "compose"
@@ -41,7 +40,7 @@ def build() -> Path:
 
 def plugin_folder() -> Path:
     """Root installs for everybody, as a test may change `HOME` or `DOCKER_CONFIG`; others for themselves."""
-    return SYSTEM_PLUGINS if os.geteuid() == 0 else Path.home() / ".docker" / "cli-plugins"
+    return SYSTEM_PLUGINS if processes.is_root() else Path.home() / ".docker" / "cli-plugins"
 
 
 def ensure() -> str:

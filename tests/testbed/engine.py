@@ -52,7 +52,7 @@ def _start() -> None:
     if processes.recall(folder / "pid") is None:
         SYSTEM_PID_FILE.unlink(missing_ok=True)  # left by a kill; its number may belong to somebody else by now
         started = processes.spawn(["dockerd", "--pidfile", SYSTEM_PID_FILE], log)
-        processes.remember(folder / "pid", started.pid)
+        processes.remember(folder / "pid", processes.detach(started))
     try:
         processes.wait_until(
             answers,
@@ -98,7 +98,7 @@ class PrivateEngine:
     """
 
     folder: Path
-    pid: int | None = field(default=None, init=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
     def host(self) -> str:
@@ -113,8 +113,7 @@ class PrivateEngine:
     def start(self) -> None:
         """Start dockerd and wait until it answers; also after `kill`, on the same data."""
         (self.folder / "docker.pid").unlink(missing_ok=True)
-        process = processes.spawn(self._argv(), self.log)
-        self.pid = process.pid
+        process = self.process = processes.spawn(self._argv(), self.log)
         processes.wait_until(
             lambda: answers(self.host),
             "dockerd",
@@ -138,22 +137,39 @@ class PrivateEngine:
         ]  # fmt: skip
 
     def kill(self) -> None:
-        """SIGKILL, as a crash: the shims of running containers stay behind."""
-        if self.pid is not None:
-            processes.end(self.pid, first=signal.SIGKILL)
-            os.waitpid(self.pid, os.WNOHANG)
-        self.pid = None
+        """SIGKILL, as a crash: the shims of running containers stay behind.
+
+        The engine's own containerd dies with it. Its note goes too: where nobody reaps orphans, the next dockerd would
+        take the dead one for a living one, never start its own, and give up after fifteen seconds.
+        """
+        self._end(signal.SIGKILL)
+        note = self.folder / "exec" / "containerd" / "containerd.pid"
+        if note.exists():
+            processes.end(int(note.read_text()), first=signal.SIGKILL)
+            note.unlink()
 
     def stop(self) -> None:
         """End dockerd and its containers; the data stays for another `start`."""
-        if self.pid is not None:
-            processes.end(self.pid, timeout=STOP_TIMEOUT)
-        self.pid = None
+        self._end(signal.SIGTERM)
+
+    def _end(self, first: signal.Signals) -> None:
+        if self.process is not None:
+            processes.end(self.process.pid, timeout=STOP_TIMEOUT, first=first)
+            self.process.wait()
+        self.process = None
 
     def remove(self) -> None:
-        """Stop, unmount what containers left mounted, and delete the data."""
-        self.stop()
+        """Kill the engine, end and unmount what its containers left, and delete the data."""
+        self.kill()
+        for shim in self._shims():
+            for pid in [*processes.children(shim), shim]:
+                processes.end(pid, first=signal.SIGKILL)
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if (mount := line.split()[1]).startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", mount], capture_output=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _shims(self) -> list[int]:
+        """The keepers of containers: they outlive dockerd, and name its folder in their arguments."""
+        mark = f"{self.folder / 'exec'}/"
+        return [pid for pid, words in processes.command_lines() if "containerd-shim" in words[0] and mark in words[-1]]

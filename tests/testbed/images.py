@@ -12,6 +12,10 @@ PART = "images"
 BASE = "towline-test/base:1"
 WEB = "towline-test/web:1"
 BUSYBOX = Path("/bin/busybox")
+ACCOUNTS = {
+    "etc/passwd": b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+    "etc/group": b"root:x:0:\nnogroup:x:65534:\n",
+}
 WEB_PAGE = b"towline test page\n"
 # A test that plants a marker, or asks for a second version of an image, changes this label and so the image's id.
 REVISION_LABEL = "org.towline.test.revision"
@@ -42,7 +46,10 @@ def root_file_system(pages: dict[str, bytes]) -> bytes:
                 _link(tar, f"bin/{applet}", "busybox")
         for folder, mode in {"tmp": 0o1777, "etc": 0o755, "root": 0o700, "www": 0o755, "data": 0o777}.items():
             _folder(tar, folder, mode)
-        files = {"etc/passwd": b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n", "etc/group": b"root:x:0:\n"}
+        files = {
+            "etc/passwd": b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",
+            "etc/group": b"root:x:0:\n",
+        }
         for path, content in {**files, **{f"www/{name}": page for name, page in pages.items()}}.items():
             _file(tar, path, content)
     return buffer.getvalue()

@@ -105,7 +105,15 @@ def running() -> Server | None:
     if not note.exists():
         return None
     port, password = note.read_text().split()
-    return Server(int(port), password) if processes.accepts(int(port)) else None
+    server = Server(int(port), password)
+    return server if _answers(server) else None
+
+
+def _answers(server: Server) -> bool:
+    try:
+        return execute(server, "SELECT 1;") == "1"
+    except RuntimeError:
+        return False
 
 
 def _folder_file() -> Path:

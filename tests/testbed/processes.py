@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 # Below the range from which Linux takes ports for outgoing connections, so that nobody grabs one in between.
@@ -44,7 +44,7 @@ def accepts(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def spawn(
-    argv: Sequence[str | Path],
+    argv: Sequence[object],
     log: Path,
     *,
     cwd: Path | None = None,
@@ -68,6 +68,12 @@ def spawn(
             extra_groups=[] if user else None,
             start_new_session=True,
         )
+
+
+def detach(process: subprocess.Popen[bytes]) -> int:
+    """Let a process outlive us: without this, Python complains that nobody waited for it. Returns: its pid."""
+    process.returncode = 0
+    return process.pid
 
 
 def wait_until(ready: Callable[[], bool], what: str, *, timeout: float, log: Path, alive: Callable[[], bool]) -> None:
@@ -98,6 +104,26 @@ def start_moment(pid: int) -> str | None:
     return None if fields[0] == "Z" else fields[19]
 
 
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Every process with its arguments, kernel threads and zombies left out."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (folder / "cmdline").read_text(errors="replace")
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        if words := line.split("\0")[:-1]:
+            yield int(folder.name), words
+
+
+def children(pid: int) -> list[int]:
+    """The direct children of a process."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(word) for task in tasks for word in (task / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
 def remember(pid_file: Path, pid: int) -> None:
     """Write down a process so that a later run finds it."""
     pid_file.write_text(f"{pid} {start_moment(pid)}\n")
@@ -122,3 +148,15 @@ def end(pid: int, *, timeout: float = STOP_TIMEOUT, first: signal.Signals = sign
         deadline = time.monotonic() + timeout
         while start_moment(pid) == moment and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL)
+
+
+def is_root() -> bool:
+    """Tell whether we may do everything."""
+    return os.geteuid() == 0
+
+
+def open_path_to(folder: Path) -> None:
+    """Let other users enter the folders above a temporary folder, so that a server of theirs can reach it."""
+    for parent in folder.parents:
+        if parent.stat().st_uid == os.geteuid() and str(parent).startswith(("/tmp/", "/var/tmp/")):
+            parent.chmod(parent.stat().st_mode | 0o011)

@@ -1,0 +1,186 @@
+"""Fixtures and rules for all tests: the real parts, what a missing one means, and no sockets in unit tests.
+
+Fixtures of Towline's own (a control plane, an agent, a tunnel) live in tests/support, not here.
+"""
+
+import secrets
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_socket
+
+from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid
+from tests.testbed.engine import PrivateEngine
+from tests.testbed.requirement import Missing, is_required
+from tests.testbed.servers import Server
+
+UNIT = Path(__file__).parent / "unit"
+LEFT_OUT = pytest.StashKey[dict[str, Missing]]()
+DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
+
+
+# -- parts: there, missing, or required ----------------------------------------------------------
+
+
+@cache
+def find(part: str) -> Any:
+    """Have a part once per run. Returns: what it answers, or the `Missing` that says why not."""
+    try:
+        return catalogue.PARTS[part].ensure()
+    except Missing as missing:
+        return missing
+
+
+def need(config: pytest.Config, part: str) -> Any:
+    """The part, or the end of this test: a failure when the part is required, a skip otherwise."""
+    found = find(part)
+    if not isinstance(found, Missing):
+        return found
+    if is_required(part):
+        pytest.fail(f"a required part is missing: {found}", pytrace=False)
+    config.stash[LEFT_OUT][part] = found
+    return pytest.skip(str(found))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long proofs out unless a marker expression chooses tests."""
+    if config.option.markexpr:
+        return
+    long = [item for item in items if item.get_closest_marker("soak")]
+    items[:] = [item for item in items if item not in long]
+    config.hook.pytest_deselected(items=long)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Close the sockets of unit tests, and have what a test's markers ask for."""
+    if item.path.is_relative_to(UNIT):
+        pytest_socket.disable_socket(allow_unix_socket=True)  # event loops wake themselves by a Unix pair
+        return
+    for part in catalogue.parts_of([mark.name for mark in item.iter_markers()]):
+        need(item.config, part)
+
+
+def pytest_runtest_teardown() -> None:
+    pytest_socket.enable_socket()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say plainly which real parts were left out, and what would bring them in."""
+    if left_out := config.stash[LEFT_OUT]:
+        terminalreporter.section("left out, because a real part is missing")
+        for part, missing in sorted(left_out.items()):
+            terminalreporter.line(f"{part}: {missing.reason} -> {missing.remedy}")
+
+
+# -- Docker --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def docker_engine(pytestconfig: pytest.Config) -> str:
+    """The version of a running Docker engine with Compose 2 and the standard images."""
+    for part in ("compose", "images"):
+        need(pytestconfig, part)
+    return str(need(pytestconfig, "docker"))
+
+
+@pytest.fixture
+def private_engine(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
+    """A second engine that a test may kill and start again; give its `host` as `DOCKER_HOST`."""
+    for part in ("root", "compose", "docker"):
+        need(pytestconfig, part)
+    engine = PrivateEngine(tmp_path_factory.mktemp("engine"))
+    engine.start()
+    yield engine
+    engine.remove()
+
+
+# -- databases -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres_server(pytestconfig: pytest.Config) -> postgres.Server:
+    """The running PostgreSQL server; `tests.testbed.postgres` has what one can do with it."""
+    server: postgres.Server = need(pytestconfig, "postgres")
+    return server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
+    """A fresh, empty PostgreSQL database, gone after the test."""
+    name = f"towline_{secrets.token_hex(8)}"
+    yield postgres.create_database(postgres_server, name)
+    postgres.drop_database(postgres_server, name)
+
+
+@pytest.fixture(params=DATABASES)
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh, empty database: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'towline.sqlite'}"
+    url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+# -- browser, proxies, registry ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium_path(pytestconfig: pytest.Config) -> str:
+    """Path of Debian's Chromium; start it with `tests.testbed.chromium.arguments()`."""
+    return str(need(pytestconfig, "browser"))
+
+
+def starter(
+    part: str, start: Callable[..., Server], request: pytest.FixtureRequest, folders: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Hand out a function that starts servers, each in a folder of its own, and end them all afterwards."""
+    need(request.config, part)
+    running: list[Server] = []
+
+    def start_one(*arguments: Any, **options: Any) -> Server:
+        running.append(start(*arguments, folder=folders.mktemp(part), **options))
+        return running[-1]
+
+    yield start_one
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def start_nginx(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Start nginx: `start_nginx(http_block, port=None, workers=1)`; see `tests.testbed.nginx`."""
+    yield from starter("nginx", nginx.start, request, tmp_path_factory)
+
+
+@pytest.fixture
+def start_haproxy(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Start HAProxy: `start_haproxy(sections, port=None)`; see `tests.testbed.haproxy`."""
+    yield from starter("haproxy", haproxy.start, request, tmp_path_factory)
+
+
+@pytest.fixture
+def start_squid(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Start Squid: `start_squid(accounts={"name": "password"}, extra="")`; see `tests.testbed.squid`."""
+    yield from starter("squid", squid.start, request, tmp_path_factory)
+
+
+@pytest.fixture
+def start_registry(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Start a Docker registry: `start_registry(accounts={...})`; its `address` is what image names begin with."""
+    yield from starter("registry", registry.start, request, tmp_path_factory)
