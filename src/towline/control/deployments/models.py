@@ -88,9 +88,12 @@ class Revision(Base):
 
     compose: Mapped[str | None] = mapped_column(Text, default=None)
     """None once retention has dropped the content of an old revision that never was good."""
-    env: Mapped[str | None] = mapped_column(Text, default=None)
+    sealed_values: Mapped[bytes | None] = mapped_column(LargeBinary, default=None)
+    """Env file and values of the variables, sealed: env files hold passwords in practice, whatever they should."""
+    has_env: Mapped[bool] = mapped_column(default=False)
     bundle: Mapped[str | None] = mapped_column(String(71), default=None)
-    variables: Mapped[dict[str, str]] = mapped_column(default=dict)
+    variables: Mapped[list[str]] = mapped_column(default=list)
+    """Names only."""
     secrets: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Name to the version in `secret_version`; never a value."""
     registries: Mapped[list[str]] = mapped_column(default=list)

@@ -1,0 +1,261 @@
+"""Every query on deployments, revisions and secret versions. Each that a request leads to names the organisation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
+
+from towline.control.db import Transaction
+from towline.control.deployments.models import Deployment, Revision, SecretVersion
+from towline.control.deployments.outcomes import GOOD_OUTCOMES, Outcome
+
+SORTS: Mapping[str, Any] = {
+    "name": Deployment.name,
+    "state": Deployment.state,
+    "updated_at": Deployment.updated_at,
+    "created_at": Deployment.created_at,
+}
+"""What a list may be sorted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which deployments a list shows."""
+
+    org_id: str
+    allowed: ColumnElement[bool]
+    """What the actor may read."""
+    cluster_id: str = ""
+    search: str = ""
+    states: tuple[str, ...] = ()
+    removed: bool = False
+
+    def clauses(self) -> list[ColumnElement[bool]]:
+        found: list[ColumnElement[bool]] = [Deployment.org_id == self.org_id, self.allowed]
+        found.append(Deployment.removed_at.is_not(None) if self.removed else Deployment.removed_at.is_(None))
+        if self.cluster_id:
+            found.append(Deployment.cluster_id == self.cluster_id)
+        if self.states:
+            found.append(Deployment.state.in_(self.states))
+        if self.search:
+            found.append(Deployment.name.contains(self.search, autoescape=True))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Order of a list, and the row after which a page begins."""
+
+    sort: str = "name"
+    descending: bool = False
+    after: tuple[Any, str] | None = None
+
+
+async def page(tx: Transaction, wanted: Filter, order: Order, limit: int) -> tuple[Sequence[Deployment], int]:
+    """Return one page, and how many there are in all."""
+    clauses = wanted.clauses()
+    total = await tx.scalar(select(func.count()).select_from(Deployment).where(*clauses)) or 0
+    column = SORTS[order.sort]
+    key = tuple_(column, Deployment.id)
+    query = select(Deployment).where(*clauses).limit(limit)
+    if order.after is not None:
+        query = query.where(key < order.after if order.descending else key > order.after)
+    if order.descending:
+        query = query.order_by(column.desc(), Deployment.id.desc())
+    else:
+        query = query.order_by(column, Deployment.id)
+    return (await tx.scalars(query)).all(), total
+
+
+async def find(
+    tx: Transaction, org_id: str, cluster_id: str, name: str, *, for_update: bool = False
+) -> Deployment | None:
+    """Find a deployment by its name on a cluster, or by its id. With `for_update` nobody else numbers revisions."""
+    query = select(Deployment).where(
+        Deployment.org_id == org_id,
+        Deployment.cluster_id == cluster_id,
+        (Deployment.name == name) | (Deployment.id == name),
+    )
+    return (await tx.scalars(query.with_for_update() if for_update else query)).first()
+
+
+async def by_id(tx: Transaction, deployment_id: str, *, for_update: bool = False) -> Deployment | None:
+    query = select(Deployment).where(Deployment.id == deployment_id)
+    return (await tx.scalars(query.with_for_update() if for_update else query)).first()
+
+
+async def by_ids(tx: Transaction, ids: Sequence[str]) -> Sequence[Deployment]:
+    return (await tx.scalars(select(Deployment).where(Deployment.id.in_(ids)))).all()
+
+
+async def on_clusters(tx: Transaction, cluster_ids: Sequence[str]) -> Sequence[Deployment]:
+    """Return the deployments of some clusters; of every cluster when none is named."""
+    query = select(Deployment).where(Deployment.removed_at.is_(None))
+    if cluster_ids:
+        query = query.where(Deployment.cluster_id.in_(cluster_ids))
+    return (await tx.scalars(query)).all()
+
+
+async def due_for_pruning(tx: Transaction, now: datetime) -> Sequence[Deployment]:
+    """Return the deployments whose scheduled pruning is due."""
+    query = select(Deployment).where(
+        Deployment.removed_at.is_(None), Deployment.prune_interval_seconds > 0, Deployment.running_number > 0
+    )
+    found = (await tx.scalars(query)).all()
+    return [each for each in found if _prune_at(each) <= now]
+
+
+def _prune_at(deployment: Deployment) -> datetime:
+    return (deployment.pruned_at or deployment.created_at) + timedelta(seconds=deployment.prune_interval_seconds)
+
+
+async def forget_cluster(tx: Transaction, cluster_id: str) -> int:
+    """Delete every deployment of a cluster that is removed. Returns: how many."""
+    ids = (await tx.scalars(select(Deployment.id).where(Deployment.cluster_id == cluster_id))).all()
+    for deployment_id in ids:
+        await _delete(tx, deployment_id)
+    return len(ids)
+
+
+async def purge_removed(tx: Transaction, before: datetime) -> int:
+    """Delete what was removed before a moment, with its revisions and secrets. Returns: how many."""
+    ids = (await tx.scalars(select(Deployment.id).where(Deployment.removed_at < before))).all()
+    for deployment_id in ids:
+        await _delete(tx, deployment_id)
+    return len(ids)
+
+
+async def _delete(tx: Transaction, deployment_id: str) -> None:
+    await tx.execute(delete(SecretVersion).where(SecretVersion.deployment_id == deployment_id))
+    await tx.execute(delete(Revision).where(Revision.deployment_id == deployment_id))
+    await tx.execute(delete(Deployment).where(Deployment.id == deployment_id))
+
+
+# -- revisions ---------------------------------------------------------------------------------
+
+
+async def revision(tx: Transaction, deployment_id: str, number: int) -> Revision | None:
+    query = select(Revision).where(Revision.deployment_id == deployment_id, Revision.number == number)
+    return (await tx.scalars(query)).first()
+
+
+async def revision_by_id(tx: Transaction, revision_id: str) -> Revision | None:
+    return await tx.get(Revision, revision_id, populate_existing=True)
+
+
+async def revision_by_idem_key(tx: Transaction, deployment_id: str, idem_key: str) -> Revision | None:
+    query = select(Revision).where(Revision.deployment_id == deployment_id, Revision.idem_key == idem_key)
+    return (await tx.scalars(query)).first()
+
+
+async def revisions(
+    tx: Transaction, deployment_id: str, *, limit: int, before: int | None = None
+) -> tuple[Sequence[Revision], int]:
+    """Return revisions, newest first, and how many there are in all."""
+    mine = Revision.deployment_id == deployment_id
+    total = await tx.scalar(select(func.count()).select_from(Revision).where(mine)) or 0
+    query = select(Revision).where(mine).order_by(Revision.number.desc()).limit(limit)
+    if before is not None:
+        query = query.where(Revision.number < before)
+    return (await tx.scalars(query)).all(), total
+
+
+async def numbered(tx: Transaction, wanted: Sequence[tuple[str, int]]) -> dict[str, Revision]:
+    """Return the named revisions, one for each deployment, by deployment id."""
+    if not wanted:
+        return {}
+    query = select(Revision).where(tuple_(Revision.deployment_id, Revision.number).in_(wanted))
+    return {each.deployment_id: each for each in (await tx.scalars(query)).all()}
+
+
+async def good_revisions(tx: Transaction, deployment_id: str) -> Sequence[Revision]:
+    """Return the revisions that a rollback may return to, newest first."""
+    query = (
+        select(Revision)
+        .where(
+            Revision.deployment_id == deployment_id,
+            Revision.outcome.in_([str(outcome) for outcome in GOOD_OUTCOMES]),
+            Revision.compose.is_not(None),
+        )
+        .order_by(Revision.number.desc())
+    )
+    return (await tx.scalars(query)).all()
+
+
+async def supersede(tx: Transaction, deployment_id: str, job_ids: Sequence[str], now: datetime) -> None:
+    """Note the revisions whose jobs gave way to a newer one."""
+    if not job_ids:
+        return
+    await tx.execute(
+        update(Revision)
+        .where(
+            Revision.deployment_id == deployment_id,
+            Revision.job_id.in_(job_ids),
+            Revision.outcome == Outcome.PENDING,
+        )
+        .values(outcome=Outcome.SUPERSEDED, finished_at=now)
+    )
+
+
+async def drop_old_content(tx: Transaction, deployment_id: str, keep_failed: int) -> int:
+    """Drop the content of all but the newest revisions that never were good. Returns: of how many."""
+    failed = (
+        select(Revision.id)
+        .where(
+            Revision.deployment_id == deployment_id,
+            Revision.compose.is_not(None),
+            Revision.outcome.in_([Outcome.FAILED, Outcome.SUPERSEDED, Outcome.CANCELLED]),
+        )
+        .order_by(Revision.number.desc())
+        .offset(keep_failed)
+        .limit(10_000)  # SQLite takes no offset without a limit
+    )
+    ids = (await tx.scalars(failed)).all()
+    if ids:
+        await tx.execute(
+            update(Revision).where(Revision.id.in_(ids)).values(compose=None, sealed_values=None, bundle=None)
+        )
+    return len(ids)
+
+
+async def bundles_in_use(tx: Transaction, org_id: str) -> set[str]:
+    """Return the digests that any revision names."""
+    query = select(Revision.bundle).where(Revision.org_id == org_id, Revision.bundle.is_not(None)).distinct()
+    return {digest for digest in (await tx.scalars(query)).all() if digest}
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+
+async def secret_versions(tx: Transaction, deployment_id: str, wanted: Mapping[str, int]) -> dict[str, SecretVersion]:
+    """Return the named versions by secret name; those that are gone are absent."""
+    if not wanted:
+        return {}
+    query = select(SecretVersion).where(
+        SecretVersion.deployment_id == deployment_id,
+        tuple_(SecretVersion.name, SecretVersion.version).in_(list(wanted.items())),
+    )
+    return {each.name: each for each in (await tx.scalars(query)).all()}
+
+
+async def newest_secret_version(tx: Transaction, deployment_id: str, name: str) -> int:
+    """Return the highest version that a secret ever had; 0 when it is new."""
+    query = select(func.max(SecretVersion.version)).where(
+        SecretVersion.deployment_id == deployment_id, SecretVersion.name == name
+    )
+    return await tx.scalar(query) or 0
+
+
+async def drop_unused_secrets(tx: Transaction, deployment_id: str) -> int:
+    """Delete the versions that no revision with content names. Returns: how many."""
+    rows = await tx.scalars(
+        select(Revision.secrets).where(Revision.deployment_id == deployment_id, Revision.compose.is_not(None))
+    )
+    used = {(name, version) for secrets in rows.all() for name, version in secrets.items()}
+    mine = await tx.scalars(select(SecretVersion).where(SecretVersion.deployment_id == deployment_id))
+    unused = [each.id for each in mine.all() if (each.name, each.version) not in used]
+    if unused:
+        await tx.execute(delete(SecretVersion).where(SecretVersion.id.in_(unused)))
+    return len(unused)

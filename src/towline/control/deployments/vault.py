@@ -1,0 +1,126 @@
+"""Secrets of deployments: sealed when they come in, opened only to be sealed again for an agent.
+
+Values never leave this module except into `HpkeSealed` text, or into a comparison. Not here: keys and envelopes.
+"""
+
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from towline.control.access.actor import Actor
+from towline.control.db import Transaction
+from towline.control.deployments import repository
+from towline.control.deployments.models import Deployment, Revision, SecretVersion
+from towline.control.errors import ApiError, ErrorCode
+from towline.control.ids import new_id
+
+SECRET_PURPOSE = "deployment-secret"  # noqa: S105 - a name, not a secret
+VALUES_PURPOSE = "revision-values"
+
+
+class Sealer(Protocol):
+    """What seals at rest, bound to an organisation, a record, its version and a purpose."""
+
+    def seal(self, org_id: str, record_id: str, version: int, purpose: str, plaintext: bytes) -> bytes: ...
+
+    def open(self, org_id: str, record_id: str, version: int, purpose: str, sealed: bytes) -> bytes: ...
+
+
+class Vault:
+    """Keeps the secret values of deployments."""
+
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
+
+    def __repr__(self) -> str:
+        return "<Vault>"
+
+    async def settle(
+        self,
+        tx: Transaction,
+        deployment: Deployment,
+        actor: Actor,
+        before: Mapping[str, int],
+        given: Mapping[str, SecretStr | None] | None,
+    ) -> dict[str, int]:
+        """Decide which version of each secret a new revision uses, and store new values.
+
+        Args: before: what the newest revision uses. given: as in `schemas.Content.secrets`. A value that is the
+            one already kept makes no new version, so that nothing is recreated for it.
+        Raises: ApiError: invalid, when a value is to be kept and there is none.
+        """
+        if given is None:
+            return dict(before)
+        kept = await self._keep(tx, deployment, {name: before.get(name) for name, new in given.items() if new is None})
+        known = await self.open(tx, deployment, {name: before[name] for name in given if name in before})
+        for name, value in given.items():
+            if value is None:
+                continue
+            if name in known and hmac.compare_digest(known[name].encode(), value.get_secret_value().encode()):
+                kept[name] = before[name]
+            else:
+                kept[name] = await self._store(tx, deployment, actor, name, value)
+        return kept
+
+    async def open(self, tx: Transaction, deployment: Deployment, wanted: Mapping[str, int]) -> dict[str, str]:
+        """Open some versions, by secret name. Raises: ApiError: conflict, when one is gone."""
+        rows = await repository.secret_versions(tx, deployment.id, wanted)
+        if missing := sorted(set(wanted) - set(rows)):
+            raise ApiError(
+                ErrorCode.CONFLICT,
+                f"the value of {', '.join(missing)} is no longer kept",
+                hint="deploy a new revision with the value",
+            )
+        return {name: self._open(row).decode() for name, row in rows.items()}
+
+    def seal_values(self, revision: Revision, env: str | None, variables: Mapping[str, str]) -> None:
+        """Put env file and variables into a revision, sealed."""
+        revision.has_env = env is not None
+        revision.variables = sorted(variables)
+        plain = json.dumps({"env": env, "variables": dict(variables)}).encode()
+        revision.sealed_values = self._sealer.seal(revision.org_id, revision.id, 1, VALUES_PURPOSE, plain)
+
+    def open_values(self, revision: Revision) -> tuple[str | None, dict[str, str]]:
+        """Return env file and variables of a revision."""
+        if revision.sealed_values is None:
+            return None, {}
+        plain = self._sealer.open(revision.org_id, revision.id, 1, VALUES_PURPOSE, revision.sealed_values)
+        values = json.loads(plain)
+        return values["env"], values["variables"]
+
+    async def _keep(self, tx: Transaction, deployment: Deployment, wanted: Mapping[str, int | None]) -> dict[str, int]:
+        """Check that what is to be kept is there: in the newest revision, else the newest value there ever was."""
+        found: dict[str, int] = {}
+        for name, version in wanted.items():
+            number = version or await repository.newest_secret_version(tx, deployment.id, name)
+            if not number:
+                raise ApiError(
+                    ErrorCode.INVALID, f"the secret {name} has no value yet", hint="send its value with this revision"
+                )
+            found[name] = number
+        return found
+
+    async def _store(self, tx: Transaction, deployment: Deployment, actor: Actor, name: str, value: SecretStr) -> int:
+        version = await repository.newest_secret_version(tx, deployment.id, name) + 1
+        secret_id = new_id("sec")
+        plain = value.get_secret_value().encode()
+        tx.add(
+            SecretVersion(
+                id=secret_id,
+                org_id=deployment.org_id,
+                deployment_id=deployment.id,
+                name=name,
+                version=version,
+                sealed=self._sealer.seal(deployment.org_id, secret_id, version, SECRET_PURPOSE, plain),
+                created_by=actor.user_id,
+                created_at=await tx.now(),
+            )
+        )
+        await tx.flush()
+        return version
+
+    def _open(self, row: SecretVersion) -> bytes:
+        return self._sealer.open(row.org_id, row.id, row.version, SECRET_PURPOSE, row.sealed)
