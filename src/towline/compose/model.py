@@ -28,7 +28,7 @@ class FileKind(StrEnum):
     ENV_FILE = "env_file"
     LABEL_FILE = "label_file"
     CONFIG = "config"
-    SECRET = "secret"
+    SECRET = "secret"  # noqa: S105
     EXTENDS = "extends"
     INCLUDE = "include"
     BUILD = "build context"

@@ -82,7 +82,8 @@ def build(model: dict[str, Any], *, name: str = "", folder: str = UNKNOWN_FOLDER
 def _service(name: str, body: dict[str, Any], folder: str, is_waited_for: bool) -> Service:
     restart = restart_policy(body)
     published = tuple(_published(body))
-    has_healthcheck = bool(check := body.get("healthcheck")) and not _is_disabled(check)
+    healthcheck = body.get("healthcheck") or {}
+    has_healthcheck = bool(healthcheck) and not _is_disabled(healthcheck)
     return Service(
         name=name,
         image=body.get("image", ""),
@@ -107,7 +108,7 @@ def _service(name: str, body: dict[str, Any], folder: str, is_waited_for: bool) 
 def restart_policy(body: Mapping[str, Any]) -> str:
     """The restart policy that the containers get: `no`, `on-failure`, `always` or `unless-stopped`."""
     condition = (body.get("deploy", {}).get("restart_policy") or {}).get("condition")
-    chosen = body.get("restart") or _DEPLOY_RESTARTS.get(condition, "always" if condition else "no")
+    chosen = body.get("restart") or _DEPLOY_RESTARTS.get(str(condition), "no")
     return chosen if chosen in _RESTARTS else "on-failure" if chosen.startswith("on-failure") else "no"
 
 

@@ -3,6 +3,7 @@
 Not here: what a policy allows. Findings carry the line and what to do.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 
 from towline.compose import names, ports, references
@@ -13,6 +14,8 @@ from towline.compose.problems import Problem, Severity
 from towline.compose.text import nearest, shown
 
 TOP_LEVEL = frozenset({"version", "name", "include", "services", "models", "networks", "volumes", "secrets", "configs"})
+# What follows a key of `environment` when its value is a bare number.
+_NUMBER_AFTER_KEY = re.compile(r"[\"']?\s*:\s+([-+.]?[0-9][0-9a-zA-Z_.+-]*)\s*(?:[,}#]|$)")
 _CONDITIONS = frozenset({"service_started", "service_healthy", "service_completed_successfully"})
 
 
@@ -123,10 +126,10 @@ class _Check:
         lines = self._document.text.split("\n")
         for name, value in service.body.get("environment", {}).items():
             where = (*path, "environment", name)
-            mark = self._document.marks.get(where)
-            if mark is None or value is None or not _looks_converted(value):
+            if (mark := self._document.marks.get(where)) is None:
                 continue
-            if value not in lines[mark.line - 1][mark.column - 1 + len(name) :]:
+            written = _NUMBER_AFTER_KEY.match(lines[mark.line - 1], mark.column - 1 + len(name))
+            if written is not None and written.group(1) != value:
                 message = f"{name} is written as a number that YAML changes before the container gets it"
                 yield self._problem(where, message, "put the value in quotes", Severity.WARNING)
 
@@ -148,10 +151,6 @@ def _find_cycle(needs: dict[str, set[str]]) -> list[str]:
         trail.append(name)
         name = next(other for other in sorted(left[name]) if other in left)
     return trail[trail.index(name) :] if name else []
-
-
-def _looks_converted(value: str) -> bool:
-    return value[:1] in "0123456789-+.in" and any(character.isdigit() or character == "." for character in value)
 
 
 def _did_you_mean(word: str, known: Iterable[str]) -> str:
