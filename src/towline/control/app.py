@@ -1,0 +1,91 @@
+"""The wiring of the control plane: which services there are, which routers, and in which order they start.
+
+A feature is listed here three times: its service in `ControlPlane.__init__`, its router in `routers`, and, when it has
+background loops, itself in `ControlPlane.features`. No rules live here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from fastapi import APIRouter, FastAPI
+
+from towline import __version__
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.control import answers
+from towline.control.access.dependencies import undeclared_routes
+from towline.control.access.service import AccessService
+from towline.control.audit.service import AuditLog
+from towline.control.bus import Bus
+from towline.control.db import Database
+from towline.control.errors import StartupError
+from towline.control.guard import RequestGuard
+from towline.control.sealing.service import Sealer
+from towline.control.settings import Settings
+
+
+class Feature(Protocol):
+    """A part with background work of its own."""
+
+    async def start(self) -> None:
+        """Begin the loops. The database is ready; requests are not served yet."""
+
+    async def stop(self) -> None:
+        """End the loops; called in reverse order of the starts."""
+
+
+class ControlPlane:
+    """Everything that one server process holds. Services reach each other through it."""
+
+    def __init__(
+        self, settings: Settings, db: Database, bus: Bus, sealer: Sealer, *, clock: Clock = REAL_CLOCK
+    ) -> None:
+        self.settings = settings
+        self.db = db
+        self.bus = bus
+        self.clock = clock
+        self.sealer = sealer
+        self.tasks = TaskOwner("control")
+        self.audit = AuditLog()
+        self.access = AccessService(self)
+        self.features: list[Feature] = []
+        self.draining = False
+
+    def __repr__(self) -> str:
+        return f"<ControlPlane {self.db!r} {len(self.features)} features>"
+
+    async def start(self) -> None:
+        """Begin every feature's background work."""
+        for feature in self.features:
+            await feature.start()
+
+    async def stop(self) -> None:
+        """End what `start` began, and every stream that waits for hints."""
+        self.draining = True
+        self.bus.close()
+        for feature in reversed(self.features):
+            await feature.stop()
+        await self.tasks.close()
+
+
+def routers() -> Sequence[APIRouter]:
+    """Return the router of every feature, in the order that the API's documentation shows them."""
+    from towline.control.access.api import router as access
+
+    return (access,)
+
+
+def create_app(control: ControlPlane) -> FastAPI:
+    """Build the API. Raises: StartupError: a route names neither a permission nor why it is public."""
+    app = FastAPI(title="Towline", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.control = control
+    answers.install(app)
+    for router in routers():
+        app.include_router(router)
+    undeclared = undeclared_routes(app.routes)
+    if undeclared:
+        raise StartupError(f"routes without a declared permission: {', '.join(undeclared)}")
+    app.add_middleware(RequestGuard, body_bytes=control.settings.body_bytes)
+    return app

@@ -1,0 +1,1 @@
+"""Secrets at rest: the ring of key-encryption keys and the envelope."""

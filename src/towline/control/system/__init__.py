@@ -1,0 +1,1 @@
+"""Health, metrics, version and the API documentation."""
