@@ -1,0 +1,1 @@
+"""Programs for people who work on Towline: the environment, the pins, and checks of the documentation."""

@@ -14,10 +14,23 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`ensure` answers what the part's users need, or raises Missing."""
+    """`ensure` answers what the part's users need, or raises Missing; `status` is one line and changes nothing."""
 
     ensure: Callable[[], Any]
+    status: Callable[[], str]
     down: Callable[[], None] = _nothing
+
+
+def _found(find: Callable[[], str]) -> Part:
+    """A program that tests start themselves: it only has to be there."""
+
+    def status() -> str:
+        try:
+            return find()
+        except Missing as missing:
+            return f"missing: {missing.reason}"
+
+    return Part(find, status)
 
 
 def _root() -> str:
@@ -31,18 +44,24 @@ def _images() -> str:
     return images.ensure()
 
 
+def _images_status() -> str:
+    return images.status() if engine.answers() else "no engine answers"
+
+
 PARTS: dict[str, Part] = {
-    "root": Part(_root),
-    "docker": Part(engine.ensure, engine.down),
-    "compose": Part(compose_plugin.ensure),
-    "images": Part(_images),
-    "postgres": Part(postgres.ensure, postgres.down),
-    "browser": Part(chromium.ensure),
-    "nginx": Part(nginx.find),
-    "haproxy": Part(haproxy.find),
-    "squid": Part(squid.find),
-    "registry": Part(registry.find),
+    "root": _found(_root),
+    "docker": Part(engine.ensure, engine.status, engine.down),
+    "compose": Part(compose_plugin.ensure, lambda: compose_plugin.version() or "does not run"),
+    "images": Part(_images, _images_status),
+    "postgres": Part(postgres.ensure, postgres.status, postgres.down),
+    "browser": _found(chromium.ensure),
+    "nginx": _found(nginx.find),
+    "haproxy": _found(haproxy.find),
+    "squid": _found(squid.find),
+    "registry": _found(registry.find),
 }
+# What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.
+USUAL = ("docker", "compose", "images", "postgres", "browser", "nginx", "haproxy", "squid", "registry")
 
 MARKERS: dict[str, tuple[str, ...]] = {
     "root": ("root",),

@@ -103,3 +103,9 @@ def ensure(host: str | None = None) -> str:
     if not exists(WEB, host):
         make_web(WEB, host=host)
     return f"{BASE}, {WEB}"
+
+
+def status() -> str:
+    """One line for people."""
+    there = [name for name in (BASE, WEB) if exists(name)]
+    return ", ".join(there) or "not made yet"
