@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from towline.compose.model import Lifetime
+from towline.compose.containers import Container
+from towline.compose.model import Lifetime, Service
 
 # A service without a healthcheck counts as healthy after running this long without a restart.
 DEFAULT_SETTLE_SECONDS = 10.0
@@ -38,27 +39,6 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Container:
-    """One container as Docker reports it now.
-
-    Attributes: state: created, running, paused, restarting, removing, exited or dead. health: "", starting, healthy or
-        unhealthy. uptime: seconds since it started, by the engine's own clock; None when it does not run.
-        health_output: the last line of a failing healthcheck.
-    """
-
-    id: str
-    service: str
-    state: str
-    health: str = ""
-    exit_code: int = 0
-    restarts: int = 0
-    out_of_memory: bool = False
-    uptime: float | None = None
-    error: str = ""
-    health_output: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Expectation:
     """What one service must show. `replicas` 0 means that it must have no container."""
 
@@ -70,6 +50,14 @@ class Expectation:
     @property
     def always_restarts(self) -> bool:
         return self.restart in ("always", "unless-stopped")
+
+
+def expect(services: Iterable[Service], scales: Mapping[str, int] | None = None) -> tuple[Expectation, ...]:
+    """What a deploy of these services must bring about. Args: scales: replicas that differ from the file."""
+    chosen = scales or {}
+    return tuple(
+        Expectation(each.name, chosen.get(each.name, each.replicas), each.lifetime, each.restart) for each in services
+    )
 
 
 @dataclass(frozen=True, slots=True)
