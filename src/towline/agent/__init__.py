@@ -1,1 +1,1 @@
-"""The process on a managed host: join, dial targets, run jobs, report health. No database, no gateway."""
+"""The process on a managed host: it joins, dials out, serves streams, runs jobs and reports. It listens on nothing."""

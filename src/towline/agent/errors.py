@@ -1,0 +1,69 @@
+"""What can go wrong in the agent, as exceptions.
+
+AgentError
+ ├ SettingsError       a file or variable says something that cannot be
+ ├ IdentityError       the state folder holds no usable identity
+ ├ JoinError           the control plane did not take this host in; `hint` says what to do
+ ├ DockerError         the engine answered with an error; `status` is its HTTP status
+ │  ├ DockerNotFound
+ │  └ DockerAway       it did not answer at all; the reason is in an operator's words
+ ├ PolicyRefused       the host's own policy forbids it
+ ├ StorageError        the disk did not take what must be on it
+ └ JobFailed           a job ends here: code, message and detail go to the control plane
+"""
+
+from towline.wire.orders import Detail
+
+
+class AgentError(Exception):
+    """Root of the tree. The text is for the person who runs the agent."""
+
+
+class SettingsError(AgentError):
+    """A setting is unknown or unusable."""
+
+
+class IdentityError(AgentError):
+    """The host has not joined, or its identity cannot be read."""
+
+
+class JoinError(AgentError):
+    """The control plane refused, or could not be asked."""
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+        self.code = code
+
+
+class DockerError(AgentError):
+    """The engine answered with an error."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class DockerNotFound(DockerError):
+    """No such container, image or network."""
+
+
+class DockerAway(DockerError):
+    """The engine cannot be reached, or went away in the middle of an answer."""
+
+
+class PolicyRefused(AgentError):
+    """The policy file of this host forbids it."""
+
+
+class StorageError(AgentError):
+    """A file that must be on disk is not."""
+
+
+class JobFailed(AgentError):
+    """Ends a job. `code` is one of `wire.orders.CODES`."""
+
+    def __init__(self, code: str, message: str, detail: Detail | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.detail = detail

@@ -1,0 +1,203 @@
+"""Settings of the agent: one typed object from a TOML file and `TOWLINE_AGENT_…` variables; variables win.
+
+Unknown keys are errors that name the nearest known one. What the control plane may do here is not a setting but
+the policy file (`policy.py`). No pydantic here: the agent starts without the server's dependencies.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from towline.agent.errors import SettingsError
+
+PREFIX = "TOWLINE_AGENT_"
+DEFAULT_FILE = Path("/etc/towline/agent.toml")
+ROOT_STATE_FOLDER = Path("/var/lib/towline-agent")
+MEBIBYTE = 1024 * 1024
+
+_FOREIGN = frozenset({"TOKEN", "TOKEN_FILE", "CONFIG"})
+"""Variables with our prefix that are not settings: the join token (seen once) and the place of the file itself."""
+
+
+def default_state_folder() -> Path:
+    """Return where the identity, the journal and the projects live unless told otherwise."""
+    if os.geteuid() == 0:
+        return ROOT_STATE_FOLDER
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("towline-agent"))
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be set; each description says unit, default and reason."""
+
+    state_folder: Annotated[
+        Path,
+        Meta(
+            description="Folder of identity, journal, bundles and projects. Default: /var/lib/towline-agent for root, "
+            "else the user's data folder."
+        ),
+    ] = msgspec.field(default_factory=default_state_folder)
+    projects_folder: Annotated[
+        Path | None,
+        Meta(description="Folder of the Compose projects, `projects` in the state folder when empty. Never moved."),
+    ] = None
+    policy_file: Annotated[
+        Path | None,
+        Meta(
+            description="The local policy that the control plane cannot widen. Empty: /etc/towline/agent-policy.toml, "
+            "else policy.toml in the state folder, else the built-in defaults."
+        ),
+    ] = None
+    docker_host: Annotated[
+        str,
+        Meta(
+            description="Address of the Docker engine, `unix://…`. Empty: DOCKER_HOST, else the first socket there is."
+        ),
+    ] = ""
+    compose_command: Annotated[
+        str, Meta(description="Path of the Compose binary. Empty: the Docker CLI's plugin, else docker-compose.")
+    ] = ""
+    ca_file: Annotated[
+        Path | None, Meta(description="PEM file of further authorities to trust for the control plane.")
+    ] = None
+    proxy: Annotated[
+        str,
+        Meta(
+            description="HTTP proxy for the link, `http://[user:password@]host:port`. Empty: HTTPS_PROXY and NO_PROXY."
+        ),
+    ] = ""
+    log_level: Annotated[str, Meta(description="debug, info, warning or error.")] = "info"
+    log_format: Annotated[str, Meta(description="`json`, `text`, or `auto`: text on a terminal, else JSON.")] = "auto"
+    parallel_jobs: Annotated[
+        int, Meta(description="Jobs of different projects that run at once; one project's jobs run one by one.")
+    ] = 4
+    streams_limit: Annotated[
+        int, Meta(description="Streams open at once over the link; further ones are refused as busy.")
+    ] = 512
+    bundles_bytes: Annotated[
+        int, Meta(description="Room for the further files of deployments, in bytes; what is unused longest goes first.")
+    ] = 512 * MEBIBYTE
+    docker_wait_seconds: Annotated[
+        float, Meta(description="How long a job waits for an engine that is away before it fails, in seconds.")
+    ] = 120.0
+    watchdog_seconds: Annotated[
+        float,
+        Meta(description="Seconds without a sign of life of the link's own loop after which the process ends itself."),
+    ] = 900.0
+    journal_keep_seconds: Annotated[
+        float, Meta(description="How long a finished and stored job stays in the journal, in seconds: one day.")
+    ] = 86400.0
+
+    @property
+    def projects(self) -> Path:
+        """The folder of the projects."""
+        return self.projects_folder or self.state_folder / "projects"
+
+
+def load(file: Path | None = None, environment: Mapping[str, str] | None = None, **overrides: Any) -> AgentSettings:
+    """Read the file, then the environment, then the given overrides.
+
+    Args: file: must exist when given; else TOWLINE_AGENT_CONFIG, else DEFAULT_FILE when it exists.
+    Raises: SettingsError: naming the key, its source and, for a misspelt one, the nearest known key.
+    """
+    environment = os.environ if environment is None else environment
+    values = _from_file(_file_to_read(file, environment))
+    values.update(_from_environment(environment))
+    values.update({name: value for name, value in overrides.items() if value is not None})
+    return AgentSettings(**values)
+
+
+def _file_to_read(file: Path | None, environment: Mapping[str, str]) -> Path | None:
+    named = file or (Path(text) if (text := environment.get(PREFIX + "CONFIG", "")) else None)
+    if named is not None:
+        return named
+    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+
+
+def _from_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        raw = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    return {key: _converted(key, value, str(path)) for key, value in raw.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found = {}
+    for name, text in environment.items():
+        key = name.removeprefix(PREFIX)
+        if key != name and key not in _FOREIGN:
+            found[key.lower()] = _converted(key.lower(), text, f"variable {name}")
+    return found
+
+
+def _converted(key: str, value: Any, source: str) -> Any:
+    kinds = get_type_hints(AgentSettings)
+    if key not in kinds:
+        raise SettingsError(f"{source}: unknown setting {key!r}{nearest_hint(key, kinds)}")
+    parse, words = _PARSERS[kinds[key]]
+    try:
+        return parse(value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{source}: {key} must be {words}, not {value!r}") from error
+
+
+def nearest_hint(key: str, known: Mapping[str, Any]) -> str:
+    """Return `; did you mean 'x'?`, or the list of what there is."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _path(value: Any) -> Path:
+    if not _text(value):
+        raise ValueError
+    return Path(value).expanduser().absolute()
+
+
+def _optional_path(value: Any) -> Path | None:
+    return _path(value) if _text(value) else None
+
+
+def _whole(value: Any) -> int:
+    number = _number(value)
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    number = float(value)
+    if not 0 < number < float("inf"):
+        raise ValueError
+    return number
+
+
+_PARSERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
+    Path: (_path, "a path"),
+    Path | None: (_optional_path, "a path"),
+    str: (_text, "text"),
+    int: (_whole, "a whole number above 0"),
+    float: (_number, "a number above 0"),
+}
