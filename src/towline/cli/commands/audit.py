@@ -1,0 +1,59 @@
+"""`audit`: who did what, when, from where, and how it ended."""
+
+from typing import Annotated, Any
+
+import typer
+
+from towline.cli.errors import CliError
+from towline.cli.options import Output, client
+from towline.cli.output import Column, Format, done, show, show_list
+
+app = typer.Typer(help="The audit log.", invoke_without_command=True)
+
+
+def register(root: typer.Typer) -> None:
+    root.add_typer(app, name="audit")
+
+
+@app.callback()
+def _list(
+    context: typer.Context,
+    actor: Annotated[str, typer.Option(help="Only what this user did.")] = "",
+    action: Annotated[str, typer.Option(help="Only this action, like deployment.deploy.")] = "",
+    cluster: Annotated[str, typer.Option(help="Only on this cluster.")] = "",
+    result: Annotated[str, typer.Option(help="done, refused or failed.")] = "",
+    since: Annotated[str, typer.Option(help="From this moment on, RFC 3339.")] = "",
+    until: Annotated[str, typer.Option(help="Until this moment, RFC 3339.")] = "",
+    most: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
+    output: Output = Format.TABLE,
+) -> None:
+    """List audit events, the newest first."""
+    if context.invoked_subcommand:
+        return
+    with client() as api:
+        query = {"actor": actor, "action": action, "cluster": cluster, "result": result, "since": since, "until": until}
+        show_list(api.items("audit", most=most, **query), output, COLUMNS, empty="no such events")
+
+
+@app.command()
+def verify(output: Output = Format.TABLE) -> None:
+    """Check that no event was changed or taken out since it was written."""
+    with client() as api:
+        answer = api.get("audit/verify")
+    if not answer.get("ok"):
+        raise CliError(f"the audit log was changed: {answer.get('reason', '')}")
+    show(answer, output, lambda: done(f"{answer.get('events', 0)} events, the chain holds"))
+
+
+def _target(event: dict[str, Any]) -> str:
+    return " ".join(filter(None, (event.get("target_kind"), event.get("target_name") or event.get("target_id"))))
+
+
+COLUMNS: list[Column] = [
+    ("AT", lambda event: event["at"]),
+    ("WHO", lambda event: event.get("actor")),
+    ("FROM", lambda event: event.get("address")),
+    ("ACTION", lambda event: event["action"]),
+    ("ON", _target),
+    ("RESULT", lambda event: " ".join(filter(None, (event["result"], event.get("reason"))))),
+]

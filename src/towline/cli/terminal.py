@@ -1,0 +1,92 @@
+"""The local end of `towline exec`: a raw terminal, its size, standard input and the exit code."""
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import termios
+import tty as terminal_modes
+from collections.abc import Iterator
+
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from towline.aio.tasks import TaskOwner
+from towline.cli import stdin
+from towline.cli.client import Client
+from towline.cli.errors import AWAY, FAILED, CliError
+from towline.wire.streams import CLOSE_STDIN, EXIT, RESIZE, STDERR, STDIN, STDOUT, FrameReader, encode_frame
+
+
+async def run_terminal(api: Client, path: str, query: list[tuple[str, str]], *, tty: bool) -> int:
+    """Run a command at the other end and return its exit code. Raises: CliError: it could not be run, or broke off."""
+    columns, rows = shutil.get_terminal_size()
+    query = [*query, ("columns", str(columns)), ("rows", str(rows))]
+    async with api.websocket(path, query) as socket, TaskOwner("terminal") as tasks:
+        with _raw_terminal() if tty else contextlib.nullcontext():
+            if tty:
+                _follow_size(socket, tasks)
+            tasks.spawn("stdin", _send_input(socket))
+            return await _receive(socket)
+
+
+async def _receive(socket: ClientConnection) -> int:
+    reader = FrameReader()
+    try:
+        async for message in socket:
+            for frame in reader.feed(message if isinstance(message, bytes) else message.encode()):
+                if frame.kind in (STDOUT, STDERR):
+                    _write(
+                        sys.stdout.buffer.fileno() if frame.kind == STDOUT else sys.stderr.buffer.fileno(), frame.body
+                    )
+                elif frame.kind == EXIT:
+                    return _exit_code(json.loads(frame.body))
+    except ConnectionClosed as error:
+        raise CliError(_reason(error), code=FAILED) from error
+    raise CliError(socket.close_reason or "the session ended without an exit code", code=AWAY)
+
+
+def _exit_code(ended: dict[str, object]) -> int:
+    if ended.get("error"):
+        raise CliError(str(ended["error"]), code=FAILED)
+    return int(str(ended.get("code", FAILED)))
+
+
+def _reason(error: ConnectionClosed) -> str:
+    return (error.rcvd.reason if error.rcvd else "") or "the connection broke; the command may still run"
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+async def _send_input(socket: ClientConnection) -> None:
+    """Send standard input until it ends; a closed connection is the receiver's to report."""
+    with contextlib.suppress(ConnectionClosed):
+        async for data in stdin.chunks():
+            await socket.send(encode_frame(STDIN, data))
+        await socket.send(encode_frame(CLOSE_STDIN, b""))
+
+
+def _follow_size(socket: ClientConnection, tasks: TaskOwner) -> None:
+    async def send() -> None:
+        columns, rows = shutil.get_terminal_size()
+        with contextlib.suppress(ConnectionClosed):
+            await socket.send(encode_frame(RESIZE, json.dumps({"columns": columns, "rows": rows}).encode()))
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, lambda: tasks.spawn("resize", send()))
+
+
+@contextlib.contextmanager
+def _raw_terminal() -> Iterator[None]:
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        terminal_modes.setraw(descriptor)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
