@@ -46,7 +46,7 @@ class BadKey(Exception):
 
 def parse_identity_key(text: str) -> bytes:
     """Return the 32 bytes of an Ed25519 public key. Raises: BadKey: shape, not canonical, or of low order."""
-    raw = _unpack(text, KEY_BYTES, "identity key")
+    raw = unpack(text, KEY_BYTES, "identity key")
     y = int.from_bytes(raw, "little") & (2**255 - 1)
     if y >= _P or y in _ED25519_LOW_ORDER:
         raise BadKey("the identity key is not a usable Ed25519 key")
@@ -55,7 +55,7 @@ def parse_identity_key(text: str) -> bytes:
 
 def parse_sealing_key(text: str) -> bytes:
     """Return the 32 bytes of an X25519 public key. Raises: BadKey: shape, not canonical, or of low order."""
-    raw = _unpack(text, KEY_BYTES, "sealing key")
+    raw = unpack(text, KEY_BYTES, "sealing key")
     u = int.from_bytes(raw, "little")
     if u >= _P or u in _X25519_LOW_ORDER:
         raise BadKey("the sealing key is not a usable X25519 key")
@@ -65,7 +65,7 @@ def parse_sealing_key(text: str) -> bytes:
 def verify(public_key: bytes, signature: str, text: bytes) -> bool:
     """Tell whether an Ed25519 signature (base64url) fits; anything malformed does not."""
     try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(_unpack(signature, SIGNATURE_BYTES, "signature"), text)
+        Ed25519PublicKey.from_public_bytes(public_key).verify(unpack(signature, SIGNATURE_BYTES, "signature"), text)
     except (BadKey, InvalidSignature, ValueError):
         return False
     return True
@@ -81,7 +81,8 @@ def pack(raw: bytes) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def _unpack(text: str, length: int, what: str) -> bytes:
+def unpack(text: str, length: int, what: str) -> bytes:
+    """Return `length` bytes from base64url, with or without padding. Raises: BadKey: anything else."""
     if len(text) > MAX_TEXT:
         raise BadKey(f"the {what} is too long")
     try:

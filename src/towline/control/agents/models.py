@@ -45,9 +45,10 @@ class Agent(Base):
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)
     org_id: Mapped[str] = mapped_column(ID, index=True)
-    cluster_id: Mapped[str] = mapped_column(ID, ForeignKey("cluster.id", ondelete="CASCADE"), index=True)
+    cluster_id: Mapped[str | None] = mapped_column(ID, ForeignKey("cluster.id", ondelete="SET NULL"), index=True)
+    """None once the cluster was removed: the agent is still told so when it comes back."""
     state: Mapped[str] = mapped_column(String(16))
-    """active, pending, suspect, revoked."""
+    """active, pending, suspect, revoked, removed."""
     state_reason: Mapped[str] = mapped_column(String(500), default="")
     state_since: Mapped[datetime]
 

@@ -1,0 +1,216 @@
+"""Letting agents in: the proof of the key, the generation, the state, and the claim of the link.
+
+Many agents come back at once when a server restarts, so claims are gathered and written in one transaction.
+Decisions are in `admission.py`, clones in `clones.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.control.access.actor import Actor
+from towline.control.agents import refusals, repository
+from towline.control.agents.admission import Admit, Attempt, Decision, Turn, decide
+from towline.control.agents.models import Agent
+from towline.control.agents.refusals import Refused
+from towline.control.agents.states import AgentState, before
+from towline.control.audit.service import AuditLog
+from towline.control.clusters import repository as clusters
+from towline.control.db import Database, Transaction
+from towline.control.errors import ApiError
+from towline.control.logging import get_logger
+
+_log = get_logger("agents")
+
+BATCH = 64
+"""Claims in one transaction: one flush to disk for all, some 50 ms of the writer at most."""
+WAITING_CLAIMS = 4096
+"""Agents that may wait for their claim; more than that find the server busy and come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An agent that may have its link."""
+
+    agent_id: str
+    org_id: str
+    cluster_id: str
+    cluster_name: str
+    epoch: int
+    generation: int
+    """The one to store before `ready`."""
+    pending: bool
+    key_id: str
+    instance_id: str
+    rotate_key: bool = False
+
+
+@dataclass(slots=True)
+class _Waiting:
+    attempt: Attempt
+    done: asyncio.Future[Admitted] = field(repr=False)
+
+
+class Admissions:
+    """Admits agents, in batches.
+
+    Args: owner: id of this replica, written beside the epoch. live_instance: which instance of an agent has a link
+        that is up in this process now; empty: none. cut: end the link of an agent that became suspect.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        audit: AuditLog,
+        *,
+        owner: str,
+        live_instance: Callable[[str], str],
+        cut: Callable[[str, refusals.Refusal], None],
+        clock: Clock = REAL_CLOCK,
+    ) -> None:
+        self._db = db
+        self._audit = audit
+        self._owner = owner
+        self._live_instance = live_instance
+        self._cut = cut
+        self._clock = clock
+        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_CLAIMS)
+        self._tasks = TaskOwner("admissions")
+        self._acked: dict[str, int] = {}
+
+    async def start(self) -> None:
+        self._tasks.spawn("claims", self._work())
+
+    async def stop(self) -> None:
+        await self._tasks.close()
+        while not self._queue.empty():
+            _settle(self._queue.get_nowait(), Refused(refusals.UNAVAILABLE))
+
+    async def admit(self, attempt: Attempt) -> Admitted:
+        """Verify an agent and claim its link for this process. Raises: Refused."""
+        if self._queue.full():
+            raise self._counted(Refused(refusals.UNAVAILABLE))
+        waiting = _Waiting(attempt, asyncio.get_running_loop().create_future())
+        self._queue.put_nowait(waiting)
+        try:
+            return await waiting.done
+        except Refused as error:
+            raise self._counted(error) from None
+
+    def acknowledged(self, agent_id: str, generation: int) -> None:
+        """Note that a generation is on the agent's disk. Written with the next batch; losing it only allows more."""
+        self._acked[agent_id] = generation
+
+    async def flush(self) -> None:
+        """Write what was acknowledged."""
+        acked, self._acked = self._acked, {}
+        if acked:
+            async with self._db.begin() as tx:
+                await repository.acknowledge(tx, acked)
+
+    def _counted(self, error: Refused) -> Refused:
+        refusals.counts[error.refusal.code] += 1
+        return error
+
+    async def _work(self) -> None:
+        while True:
+            batch = [await self._queue.get()]
+            while len(batch) < BATCH and not self._queue.empty():
+                batch.append(self._queue.get_nowait())
+            try:
+                outcomes = await self._claim([one.attempt for one in batch])
+            except ApiError as error:
+                _log.error("agents not admitted", why=error.message, agents=len(batch))
+                outcomes = [Refused(refusals.UNAVAILABLE)] * len(batch)
+            except Exception as error:
+                _log.error("agents not admitted", agents=len(batch), exc_info=error)
+                outcomes = [Refused(refusals.UNAVAILABLE)] * len(batch)
+            for waiting, outcome in zip(batch, outcomes, strict=True):
+                _settle(waiting, outcome)
+
+    async def _claim(self, attempts: Sequence[Attempt]) -> list[Admitted | Refused]:
+        cuts: list[tuple[str, refusals.Refusal]] = []
+        async with self._db.begin() as tx:
+            ids = {attempt.hello.agent_id for attempt in attempts}
+            rows = await repository.agents_by_id(tx, ids)
+            keys = await repository.keys_of(tx, rows)
+            names = await clusters.names(tx, {row.cluster_id for row in rows.values() if row.cluster_id})
+            turn = Turn(await tx.now(), self._clock.now().timestamp())
+            outcomes: list[Admitted | Refused] = []
+            seen: set[str] = set()
+            for attempt in attempts:
+                agent_id = attempt.hello.agent_id
+                row = rows.get(agent_id)
+                if row is None or agent_id in seen:  # a second attempt in one batch: it comes back in a moment
+                    refusal = refusals.unknown_agent(agent_id[:64]) if row is None else refusals.UNAVAILABLE
+                    outcomes.append(Refused(refusal))
+                    continue
+                seen.add(agent_id)
+                decision = decide(row, keys[agent_id], attempt, turn, self._live_instance(agent_id))
+                outcomes.append(await self._apply(tx, row, attempt, decision, names, cuts))
+        for agent_id, refusal in cuts:
+            self._cut(agent_id, refusal)
+        return outcomes
+
+    async def _apply(
+        self,
+        tx: Transaction,
+        row: Agent,
+        attempt: Attempt,
+        decision: Decision,
+        names: dict[str, str],
+        cuts: list[tuple[str, refusals.Refusal]],
+    ) -> Admitted | Refused:
+        if not isinstance(decision, Admit):
+            if decision.quarantine:
+                await self._quarantine(tx, row, attempt, decision.refusal, decision.values)
+                cuts.append((row.id, decision.refusal))
+            return Refused(decision.refusal)
+        for key_id, expires_at in decision.retire:
+            await repository.retire_key(tx, key_id, expires_at)
+        if decision.first_use:
+            await repository.note_key_use(tx, attempt.hello.key_id)
+        values = {"owner": self._owner, **decision.values}
+        epoch = await repository.claim(tx, row.id, epoch=row.epoch, states=[row.state], values=values)
+        if epoch is None:
+            return Refused(refusals.UNAVAILABLE)
+        if decision.ahead:
+            _log.warning("agent is ahead of the database", agent=row.id, generation=attempt.hello.generation)
+        return Admitted(
+            agent_id=row.id,
+            org_id=row.org_id,
+            cluster_id=row.cluster_id or "",
+            cluster_name=names.get(row.cluster_id or "", ""),
+            epoch=epoch,
+            generation=decision.values["generation"],
+            pending=row.state == AgentState.PENDING,
+            key_id=attempt.hello.key_id,
+            instance_id=attempt.hello.instance_id,
+            rotate_key=row.rotate_requested_at is not None,
+        )
+
+    async def _quarantine(
+        self, tx: Transaction, row: Agent, attempt: Attempt, refusal: refusals.Refusal, values: dict[str, object]
+    ) -> None:
+        await repository.set_state(tx, row.id, before=before(AgentState.SUSPECT) | {AgentState.SUSPECT}, values=values)
+        actor = Actor(kind="agent", org_id=row.org_id, username=row.hostname, address=attempt.address)
+        await self._audit.record(
+            tx, actor, action="agent.quarantine", target_kind="agent", target_id=row.id, target_name=row.hostname,
+            cluster_id=row.cluster_id or "", result="refused", reason=refusal.message,
+        )  # fmt: skip
+        tx.publish("agent", id=row.id, cluster_id=row.cluster_id or "", change="suspect")
+        tx.publish("cluster", id=row.cluster_id or "")
+        _log.error("agent is suspect", agent=row.id, cluster=row.cluster_id, why=values.get("state_reason"))
+
+
+def _settle(waiting: _Waiting, outcome: Admitted | Refused) -> None:
+    if waiting.done.done():
+        return
+    if isinstance(outcome, Refused):
+        waiting.done.set_exception(outcome)
+    else:
+        waiting.done.set_result(outcome)

@@ -1,0 +1,143 @@
+"""Every query of agents, their keys and join tokens. No rules here: what an UPDATE finds decides nothing by itself."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, delete, select, update
+
+from towline.control.agents.models import Agent, AgentKey, JoinToken
+from towline.control.db import Transaction, now
+
+# -- join tokens -------------------------------------------------------------------------------
+
+
+async def token_by_digest(tx: Transaction, digest: str) -> JoinToken | None:
+    return (await tx.execute(select(JoinToken).where(JoinToken.digest == digest))).scalar_one_or_none()
+
+
+async def token_by_id(tx: Transaction, org_id: str, token_id: str) -> JoinToken | None:
+    found = select(JoinToken).where(JoinToken.id == token_id, JoinToken.org_id == org_id)
+    return (await tx.execute(found)).scalar_one_or_none()
+
+
+async def use_token(tx: Transaction, digest: str) -> bool:
+    """Use a join token up by one, in one statement: of thirty that try at once, one succeeds."""
+    statement = (
+        update(JoinToken)
+        .where(
+            JoinToken.digest == digest,
+            JoinToken.used < JoinToken.max_uses,
+            JoinToken.revoked.is_(False),
+            JoinToken.expires_at > now(),
+        )
+        .values(used=JoinToken.used + 1)
+        .returning(JoinToken.id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await tx.execute(statement)).first() is not None
+
+
+async def revoke_token(tx: Transaction, token_id: str) -> None:
+    await tx.execute(update(JoinToken).where(JoinToken.id == token_id).values(revoked=True))
+
+
+# -- agents ------------------------------------------------------------------------------------
+
+
+async def agent(tx: Transaction, org_id: str, agent_id: str) -> Agent | None:
+    return (await tx.execute(select(Agent).where(Agent.id == agent_id, Agent.org_id == org_id))).scalar_one_or_none()
+
+
+async def agents_of(tx: Transaction, cluster_ids: Collection[str]) -> Sequence[Agent]:
+    """Return the agents of clusters, oldest first."""
+    query = select(Agent).where(Agent.cluster_id.in_(cluster_ids)).order_by(Agent.created_at, Agent.id)
+    return (await tx.execute(query)).scalars().all()
+
+
+async def agents_by_id(tx: Transaction, agent_ids: Collection[str]) -> dict[str, Agent]:
+    rows = (await tx.execute(select(Agent).where(Agent.id.in_(agent_ids)))).scalars()
+    return {row.id: row for row in rows}
+
+
+async def agents_by_token(tx: Transaction, token_ids: Collection[str]) -> Sequence[Agent]:
+    """Return the agents that enrolled with join tokens."""
+    query = select(Agent).where(Agent.join_token_id.in_(token_ids)).order_by(Agent.created_at, Agent.id)
+    return (await tx.execute(query)).scalars().all()
+
+
+async def keys_of(tx: Transaction, agent_ids: Collection[str]) -> dict[str, list[AgentKey]]:
+    """Return the keys of agents, oldest first."""
+    query = select(AgentKey).where(AgentKey.agent_id.in_(agent_ids)).order_by(AgentKey.created_at, AgentKey.id)
+    found: dict[str, list[AgentKey]] = {agent_id: [] for agent_id in agent_ids}
+    for key in (await tx.execute(query)).scalars():
+        found[key.agent_id].append(key)
+    return found
+
+
+async def key_by_public_key(tx: Transaction, public_key: bytes) -> tuple[AgentKey, Agent] | None:
+    query = select(AgentKey, Agent).join(Agent, Agent.id == AgentKey.agent_id).where(AgentKey.public_key == public_key)
+    row = (await tx.execute(query)).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
+async def claim(
+    tx: Transaction, agent_id: str, *, epoch: int, states: Collection[str], values: Mapping[str, Any]
+) -> int | None:
+    """Take an agent's link over: move its epoch on by one, if nobody else did meanwhile. Returns the new epoch."""
+    statement = (
+        update(Agent)
+        .where(Agent.id == agent_id, Agent.epoch == epoch, Agent.state.in_(states))
+        .values(epoch=Agent.epoch + 1, **values)
+        .returning(Agent.epoch)
+        .execution_options(synchronize_session=False)
+    )
+    return (await tx.execute(statement)).scalar_one_or_none()
+
+
+async def set_state(tx: Transaction, agent_id: str, *, before: Collection[str], values: Mapping[str, Any]) -> bool:
+    """Change an agent's state where the present one allows it."""
+    statement = (
+        update(Agent)
+        .where(Agent.id == agent_id, Agent.state.in_(before))
+        .values(state_since=now(), **values)
+        .returning(Agent.id)
+        .execution_options(synchronize_session=False)
+    )
+    return (await tx.execute(statement)).first() is not None
+
+
+async def acknowledge(tx: Transaction, generations: Mapping[str, int]) -> None:
+    """Note which generations are on the agents' disks."""
+    if not generations:
+        return
+    acked = case(generations, value=Agent.id, else_=Agent.acked_generation)
+    statement = update(Agent).where(Agent.id.in_(generations), Agent.acked_generation < acked)
+    values = {"acked_generation": acked, "resync": False}
+    await tx.execute(statement.values(**values).execution_options(synchronize_session=False))
+
+
+async def release(tx: Transaction, agent_id: str, epoch: int) -> None:
+    """Note that a link has ended, unless a newer one has begun."""
+    statement = update(Agent).where(Agent.id == agent_id, Agent.epoch == epoch).values(owner="")
+    await tx.execute(statement.execution_options(synchronize_session=False))
+
+
+async def release_all(tx: Transaction) -> None:
+    """Note that no link is up: this process has just started and holds none."""
+    await tx.execute(update(Agent).where(Agent.owner != "").values(owner=""))
+
+
+async def remove_key(tx: Transaction, key_id: str) -> None:
+    await tx.execute(delete(AgentKey).where(AgentKey.id == key_id))
+
+
+async def retire_key(tx: Transaction, key_id: str, expires_at: datetime) -> None:
+    """Let a key end; it already does when it had an end."""
+    await tx.execute(
+        update(AgentKey).where(AgentKey.id == key_id, AgentKey.expires_at.is_(None)).values(expires_at=expires_at)
+    )
+
+
+async def note_key_use(tx: Transaction, key_id: str) -> None:
+    await tx.execute(update(AgentKey).where(AgentKey.id == key_id).values(used_at=now()))

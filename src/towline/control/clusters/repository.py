@@ -1,0 +1,206 @@
+"""Every query of clusters, their labels and their inventory. No rules here."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy.orm import aliased
+
+from towline.control.clusters.health import Health
+from towline.control.clusters.models import Cluster, ClusterLabel, InventoryContainer, InventoryProject
+from towline.control.clusters.selectors import Requirement
+from towline.control.db import Transaction, upsert
+from towline.control.ids import is_id, new_id
+
+NOT_CONNECTED_YET = "The agent has joined and has not connected yet"
+
+
+async def find(tx: Transaction, org_id: str, name_or_id: str) -> Cluster | None:
+    """Return a cluster of an organisation by its name or its id."""
+    column = Cluster.id if is_id(name_or_id, "clu") else Cluster.name
+    query = select(Cluster).where(Cluster.org_id == org_id, column == name_or_id)
+    return (await tx.execute(query)).scalar_one_or_none()
+
+
+async def names_beginning(tx: Transaction, org_id: str, prefix: str) -> set[str]:
+    """Return the names of an organisation's clusters that begin with some text."""
+    query = select(Cluster.name).where(Cluster.org_id == org_id, Cluster.name.startswith(prefix, autoescape=True))
+    return set((await tx.execute(query)).scalars())
+
+
+async def names(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, str]:
+    """Return the names of clusters by id."""
+    query = select(Cluster.id, Cluster.name).where(Cluster.id.in_(cluster_ids))
+    return {row.id: row.name for row in await tx.execute(query)}
+
+
+async def insert(
+    tx: Transaction, *, org_id: str, name: str, labels: Mapping[str, str], created_by: str, moment: datetime
+) -> Cluster:
+    """Add a cluster with its labels."""
+    row = Cluster(
+        id=new_id("clu"),
+        org_id=org_id,
+        name=name,
+        created_at=moment,
+        created_by=created_by,
+        health_state=Health.WORKING,
+        health_reason=NOT_CONNECTED_YET,
+        health_since=moment,
+    )
+    tx.add(row)
+    await tx.flush()
+    await set_labels(tx, row.id, labels)
+    return row
+
+
+async def set_labels(tx: Transaction, cluster_id: str, labels: Mapping[str, str]) -> None:
+    """Replace the labels of a cluster."""
+    await tx.execute(delete(ClusterLabel).where(ClusterLabel.cluster_id == cluster_id))
+    tx.add_all(ClusterLabel(cluster_id=cluster_id, key=key, value=value) for key, value in labels.items())
+    await tx.flush()
+
+
+async def labels_of(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {cluster_id: {} for cluster_id in cluster_ids}
+    query = select(ClusterLabel).where(ClusterLabel.cluster_id.in_(cluster_ids)).order_by(ClusterLabel.key)
+    for row in (await tx.execute(query)).scalars():
+        found[row.cluster_id][row.key] = row.value
+    return found
+
+
+async def counts(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return how many projects and containers each cluster had last."""
+    return {
+        cluster_id: (projects, containers)
+        for cluster_id, projects, containers in await tx.execute(
+            select(
+                Cluster.id,
+                select(func.count()).where(InventoryProject.cluster_id == Cluster.id).scalar_subquery(),
+                select(func.count()).where(InventoryContainer.cluster_id == Cluster.id).scalar_subquery(),
+            ).where(Cluster.id.in_(cluster_ids))
+        )
+    }
+
+
+def carries(labels: Mapping[str, str], cluster_id: Any = Cluster.id) -> ColumnElement[bool]:
+    """Return the condition that a row's cluster carries labels; what `Scope.clause` asks for."""
+    return and_(*(meets(Requirement(key, "in", (value,)), cluster_id) for key, value in labels.items()))
+
+
+def meets(requirement: Requirement, cluster_id: Any = Cluster.id) -> ColumnElement[bool]:
+    """Return one requirement of a selector as SQL."""
+    label = aliased(ClusterLabel)
+    here = select(label.cluster_id).where(label.cluster_id == cluster_id, label.key == requirement.key)
+    match requirement.operator:
+        case "exists":
+            return exists(here)
+        case "absent":
+            return ~exists(here)
+        case "in":
+            return exists(here.where(label.value.in_(requirement.values)))
+    return ~exists(here.where(label.value.in_(requirement.values)))
+
+
+def matching(
+    org_id: str,
+    *,
+    where: Sequence[ColumnElement[bool]],
+    search: str = "",
+    states: Sequence[str] = (),
+    selector: Sequence[Requirement] = (),
+) -> Select[Any]:
+    """Return the query of a list of clusters, without order."""
+    query = select(Cluster).where(Cluster.org_id == org_id, *where, *(meets(one) for one in selector))
+    if states:
+        query = query.where(Cluster.health_state.in_(states))
+    if search:
+        label = aliased(ClusterLabel)
+        labelled = select(label.cluster_id).where(
+            label.cluster_id == Cluster.id,
+            or_(label.value.icontains(search, autoescape=True), label.key.icontains(search, autoescape=True)),
+        )
+        text = (Cluster.name, Cluster.description, Cluster.link_address)
+        query = query.where(or_(*(column.icontains(search, autoescape=True) for column in text), exists(labelled)))
+    return query
+
+
+async def update_many(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write what changed of many clusters; each row names its `id`."""
+    for row in rows:
+        values = {key: value for key, value in row.items() if key != "id"}
+        statement = update(Cluster).where(Cluster.id == row["id"]).values(**values)
+        await tx.execute(statement.execution_options(synchronize_session=False))
+
+
+async def silent(tx: Transaction) -> Sequence[Cluster]:
+    """Return the clusters without a link whose health does not yet say so for good."""
+    query = select(Cluster).where(Cluster.connected.is_(False), Cluster.health_state == Health.WORKING)
+    return (await tx.execute(query)).scalars().all()
+
+
+async def disconnect_all(tx: Transaction, why: str) -> None:
+    """Note that no link is up: this process has just started."""
+    values = {"connected": False, "link_last_error": why, "health_state": Health.WORKING}
+    statement = update(Cluster).where(Cluster.connected.is_(True)).values(**values)
+    await tx.execute(statement.execution_options(synchronize_session=False))
+
+
+# -- inventory ---------------------------------------------------------------------------------
+
+
+async def replace_containers(tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    await tx.execute(delete(InventoryContainer).where(InventoryContainer.cluster_id == cluster_id))
+    await upsert(tx, InventoryContainer, rows, key=("cluster_id", "container_id"))
+
+
+async def change_containers(
+    tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]], removed: Collection[str]
+) -> None:
+    if removed:
+        gone = InventoryContainer.container_id.in_(removed)
+        await tx.execute(delete(InventoryContainer).where(InventoryContainer.cluster_id == cluster_id, gone))
+    await upsert(tx, InventoryContainer, rows, key=("cluster_id", "container_id"))
+
+
+async def replace_projects(tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    await tx.execute(delete(InventoryProject).where(InventoryProject.cluster_id == cluster_id))
+    await upsert(tx, InventoryProject, rows, key=("cluster_id", "name"))
+
+
+async def change_projects(
+    tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]], removed: Collection[str]
+) -> None:
+    if removed:
+        gone = InventoryProject.name.in_(removed)
+        await tx.execute(delete(InventoryProject).where(InventoryProject.cluster_id == cluster_id, gone))
+    await upsert(tx, InventoryProject, rows, key=("cluster_id", "name"))
+
+
+async def sick_names(tx: Transaction, cluster_id: str) -> list[str]:
+    """Return the names of containers that are not well."""
+    query = select(InventoryContainer.name).where(
+        InventoryContainer.cluster_id == cluster_id, InventoryContainer.sick.is_(True)
+    )
+    return list((await tx.execute(query)).scalars())
+
+
+def containers(cluster_id: str, *, project: str = "", service: str = "", search: str = "") -> Select[Any]:
+    """Return the query of a cluster's containers, by project, service and number of the name."""
+    query = select(InventoryContainer).where(InventoryContainer.cluster_id == cluster_id)
+    if project:
+        query = query.where(InventoryContainer.project == project)
+    if service:
+        query = query.where(InventoryContainer.service == service)
+    if search:
+        text = (InventoryContainer.name, InventoryContainer.image, InventoryContainer.project)
+        query = query.where(or_(*(column.icontains(search, autoescape=True) for column in text)))
+    return query.order_by(InventoryContainer.project, InventoryContainer.service, InventoryContainer.name)
+
+
+def projects(cluster_id: str, *, search: str = "") -> Select[Any]:
+    query = select(InventoryProject).where(InventoryProject.cluster_id == cluster_id)
+    if search:
+        query = query.where(InventoryProject.name.icontains(search, autoescape=True))
+    return query.order_by(InventoryProject.name)
