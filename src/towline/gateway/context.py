@@ -1,0 +1,58 @@
+"""What all connections of one edge share: limits, collaborators, counters, pools, and the list of themselves.
+
+Only data and the smallest helpers; who moves what is in `client`, `exchange` and `edge`.
+"""
+
+import itertools
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from towline.gateway.counters import EdgeCounters
+from towline.gateway.interfaces import AccessLog, Connector, LinkAcceptor, Router
+from towline.gateway.options import EdgeOptions
+from towline.gateway.upstream import Pools
+
+
+class Swept(Protocol):
+    """A connection whose deadlines are looked at regularly."""
+
+    def check(self, now: float) -> None:
+        """End what is overdue."""
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+
+    @property
+    def is_idle(self) -> bool:
+        """True between requests."""
+
+    @property
+    def is_piped(self) -> bool:
+        """True after an upgrade: it may last for days."""
+
+
+@dataclass(slots=True)
+class EdgeContext:
+    """One per edge."""
+
+    options: EdgeOptions
+    router: Router
+    api: Connector
+    links: LinkAcceptor
+    pools: Pools
+    counters: EdgeCounters
+    access_log: AccessLog | None = None
+    connections: set[Swept] = field(default_factory=set)
+    is_draining: bool = False
+    _request_prefix: str = field(default_factory=lambda: secrets.token_hex(6))
+    _request_numbers: "itertools.count[int]" = field(default_factory=itertools.count)
+
+    def now(self) -> float:
+        """Return a monotonic moment in seconds."""
+        return time.monotonic()
+
+    def next_request_id(self) -> str:
+        """Return an id that no other request of any replica has."""
+        return f"{self._request_prefix}-{next(self._request_numbers):x}"

@@ -1,0 +1,125 @@
+"""The edge of the control plane: listens, lets connections in, sweeps their deadlines, and drains at the end.
+
+One per process. What happens on a connection is in `client` and `exchange`; where requests go is the router's word.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+import structlog
+
+from towline.aio.tasks import TaskOwner
+from towline.gateway.client import ClientConnection
+from towline.gateway.context import EdgeContext
+from towline.gateway.counters import EdgeCounters
+from towline.gateway.interfaces import AccessLog, Connector, LinkAcceptor, Peer, Router, TlsProvider
+from towline.gateway.listener import Listener
+from towline.gateway.options import EdgeOptions
+from towline.gateway.upstream import Pools
+
+_log = structlog.get_logger("towline.edge")
+
+
+class Edge:
+    """See the module. Create it on the running loop; `tls` may be None where only loopback and proxies connect."""
+
+    def __init__(
+        self,
+        options: EdgeOptions,
+        *,
+        router: Router,
+        api: Connector,
+        links: LinkAcceptor,
+        tls: TlsProvider | None = None,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self.counters = EdgeCounters()
+        self._options = options
+        self._context = EdgeContext(
+            options=options,
+            router=router,
+            api=api,
+            links=links,
+            pools=Pools(options, self.counters),
+            counters=self.counters,
+            access_log=access_log,
+        )
+        self._listener = Listener(options, self._make_client, tls, self.counters)
+        self._sweeper = TaskOwner("edge/sweep")
+        self._progress = asyncio.Event()
+
+    def __repr__(self) -> str:
+        state = "draining" if self._context.is_draining else "open"
+        return f"<Edge {state} {len(self._context.connections)} connections>"
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Where the edge listens, as (address, port)."""
+        return self._listener.addresses
+
+    @property
+    def is_draining(self) -> bool:
+        """True once the edge takes no new work."""
+        return self._context.is_draining
+
+    def listen(self, host: str, port: int) -> None:
+        """Listen on an address; call it again for further ones.
+
+        Raises: OSError: the address is taken or not ours.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.listen_on(socket.create_server((host, port), family=family))
+
+    def listen_on(self, sock: socket.socket) -> None:
+        """Listen on a socket that somebody else bound, such as a service manager."""
+        self._listener.listen(sock)
+        if not len(self._sweeper):
+            self._sweeper.spawn("deadlines", self._sweep())
+
+    async def drain(self, timeout: float) -> None:
+        """Take no new work, finish running requests for at most `timeout` seconds, then end everything.
+
+        Connections between requests close at once, upgraded ones when everything else is done.
+        """
+        context = self._context
+        context.is_draining = True
+        await self._listener.close()
+        for connection in list(context.connections):
+            if connection.is_idle:
+                connection.abort()
+        try:
+            async with asyncio.timeout(timeout):
+                while any(not connection.is_piped for connection in context.connections):
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            _log.warning("requests are cut off by the drain limit", connections=len(context.connections))
+        await self.close()
+
+    async def close(self) -> None:
+        """End everything at once."""
+        self._context.is_draining = True
+        await self._listener.close()
+        await self._sweeper.close()
+        for connection in list(self._context.connections):
+            connection.abort()
+        self._context.pools.close()
+        while self._context.connections:
+            self._progress.clear()
+            await self._progress.wait()
+
+    def _make_client(self, peer: Peer, on_end: Callable[[], None]) -> ClientConnection:
+        def ended() -> None:
+            on_end()
+            self._progress.set()
+
+        return ClientConnection(self._context, peer, ended)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.sweep_interval)
+            now = self._context.now()
+            for connection in list(self._context.connections):
+                connection.check(now)
+            self._context.pools.sweep()

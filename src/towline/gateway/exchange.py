@@ -1,0 +1,472 @@
+"""One request on its way: from its accepted head to the end of its answer.
+
+The exchange moves bytes between a client connection and an upstream connection and owns the state of both bodies. It
+is driven by callbacks alone: no task, no queue. Bytes that one side cannot take yet pause the other side.
+
+    client body   reading ──────────────▶ done
+    answer        awaited ──▶ streaming ──▶ done     (1xx answers pass while it is awaited)
+    after a 101   piped: raw bytes both ways, each direction ends by itself
+"""
+
+import enum
+import time
+from typing import TYPE_CHECKING
+
+from towline.gateway.errors import UpstreamError, UpstreamRefused, error_body
+from towline.gateway.headers import upstream_lines
+from towline.gateway.interfaces import AccessRecord, Answer, Connector, Peer, RouteKind, ToTarget
+from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead, parse_response_head
+from towline.wire.http1_body import BodyReader, ChunkedReader, body_reader, encode_chunk, encode_last_chunk
+from towline.wire.http1_build import Line, build_answer, build_request_head, build_response_head, end_to_end
+
+if TYPE_CHECKING:
+    from towline.gateway.client import ClientConnection
+    from towline.gateway.upstream import Pool, UpstreamConnection
+
+REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Methods that may go once more when a pooled connection died unused; safe ones only, and never with a body."""
+
+
+class Phase(enum.Enum):
+    """How far the answer is."""
+
+    AWAITED = "awaited"
+    STREAMING = "streaming"
+    PIPED = "piped"
+    OVER = "over"
+
+
+class Exchange:
+    """See the module. Created by a client connection for each request that goes to an upstream."""
+
+    __slots__ = (
+        "_answer_framing",
+        "_answer_reader",
+        "_client",
+        "_client_ended",
+        "_first_bytes",
+        "_has_answer_bytes",
+        "_interim",
+        "_is_chunked_to_client",
+        "_keep_client",
+        "_keep_upstream",
+        "_pool",
+        "_reader",
+        "_route",
+        "_started_at",
+        "_upstream_ended",
+        "head",
+        "identity_dropped",
+        "kind",
+        "peer",
+        "phase",
+        "received_bytes",
+        "request_id",
+        "sent_bytes",
+        "status",
+        "upstream",
+    )
+
+    def __init__(self, client: "ClientConnection", head: RequestHead, peer: Peer, request_id: str) -> None:
+        self.head = head
+        self.peer = peer
+        self.request_id = request_id
+        self.kind = RouteKind.EDGE
+        self.phase = Phase.AWAITED
+        self.status = 0
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self.identity_dropped = False
+        self.upstream: UpstreamConnection | None = None
+        self._client = client
+        self._route = ""
+        self._pool: Pool | None = None
+        self._reader: BodyReader | None = None
+        if head.framing is not Framing.NONE:
+            self._reader = body_reader(head.framing, head.content_length)
+        self._answer_framing = Framing.NONE
+        self._answer_reader: BodyReader | None = None
+        self._first_bytes = b""
+        self._has_answer_bytes = False
+        self._interim = 0
+        self._is_chunked_to_client = False
+        self._keep_client = head.keep_alive
+        self._keep_upstream = False
+        self._client_ended = False
+        self._upstream_ended = False
+        self._started_at = time.monotonic()
+
+    def __repr__(self) -> str:
+        body = "done" if self.is_request_done else "reading"
+        return f"<Exchange {self.request_id} {self.kind.value} body={body} answer={self.phase.value}>"
+
+    @property
+    def is_piped(self) -> bool:
+        """True after a 101: bytes pass both ways until both sides have ended."""
+        return self.phase is Phase.PIPED
+
+    @property
+    def is_answered(self) -> bool:
+        """True once a byte of the final answer may have reached the client."""
+        return self.phase is not Phase.AWAITED
+
+    @property
+    def is_request_done(self) -> bool:
+        """True when the client has sent the whole request."""
+        return self._reader is None or self._reader.is_done
+
+    # the request
+
+    def forward(self, route: ToTarget | None, connector: Connector) -> None:
+        """Send the request on: to the API when there is no route, else to its target."""
+        self.kind = RouteKind.API if route is None else RouteKind.TARGET
+        self._route = "" if route is None else route.name
+        context = self._client.context
+        options = context.options
+        timeout = options.api_idle_timeout if route is None else options.pool_idle_timeout
+        self._pool = context.pools.get(connector, idle_timeout=timeout)
+        lines, self.identity_dropped = upstream_lines(
+            self.head,
+            self.peer,
+            self.request_id.encode("ascii"),
+            host=None if route is None else route.host,
+            is_api=route is None,
+        )
+        first = build_request_head(self.head.method, self.head.target, lines)
+        if self._reader is not None:
+            try:
+                first += self._read_body(self._client.buffer.take())
+            except HeadError as error:
+                self._fail(error.status, error.code, str(error))
+                return
+        self._start(first, fresh=self.head.upgrade is not None)
+
+    def _start(self, first: bytes, *, fresh: bool) -> None:
+        assert self._pool is not None
+        self._first_bytes = first if self._may_repeat else b""
+        connection = self._pool.start(self, first, fresh=fresh)
+        if connection.transport is None and not self.is_request_done and self.phase is Phase.AWAITED:
+            self._client.pause_for_upstream()
+
+    @property
+    def _may_repeat(self) -> bool:
+        return self.head.method in REPEATABLE and self.head.framing is Framing.NONE and self.head.upgrade is None
+
+    def client_data(self, data: bytes) -> None:
+        """Take bytes from the client: more of the body, or of the pipe."""
+        if self.phase is Phase.PIPED:
+            self.received_bytes += len(data)
+            if self.upstream is not None:
+                self.upstream.write(data)
+            return
+        try:
+            out = self._read_body(data)
+        except HeadError as error:
+            self._fail(error.status, error.code, str(error))
+            return
+        if out and self.upstream is not None:
+            self.upstream.write(out)
+
+    def _read_body(self, data: bytes) -> bytes:
+        """Return what to send upstream for these bytes; what follows the body goes back to the client's buffer."""
+        reader = self._reader
+        assert reader is not None
+        pieces = reader.feed(data)
+        if reader.is_done:
+            self._client.buffer.feed(reader.rest)
+        if self.head.framing is not Framing.CHUNKED:
+            body = pieces[0] if pieces else b""
+            self.received_bytes += len(body)
+            return body
+        chunk = encode_chunk(pieces)
+        self.received_bytes += len(chunk)
+        if reader.is_done:
+            assert isinstance(reader, ChunkedReader)
+            chunk += encode_last_chunk(reader.trailers)
+        return chunk
+
+    # the client
+
+    def client_eof(self) -> bool:
+        """The client ended its side; return True to keep the other one open."""
+        if self.phase is not Phase.PIPED:
+            return self.is_request_done
+        self._client_ended = True
+        if self.upstream is not None:
+            self.upstream.write_eof()
+        return not self._end_pipe_if_over()
+
+    def client_gone(self) -> None:
+        """The client's connection is lost: cancel what runs for it."""
+        if self.phase is Phase.OVER:
+            return
+        outcome = "upgraded" if self.phase is Phase.PIPED else "client_gone"
+        self._drop_upstream()
+        self._finish(outcome)
+
+    def client_is_full(self) -> None:
+        """The client does not take more: stop reading the answer."""
+        if self.upstream is not None:
+            self.upstream.pause()
+
+    def client_has_room(self) -> None:
+        """Go on with the answer."""
+        if self.upstream is not None:
+            self.upstream.resume()
+
+    def body_too_slow(self) -> None:
+        """The client sends its body slower than it may."""
+        self._fail(408, "slow_body", "the request body arrives too slowly")
+
+    # the upstream
+
+    def upstream_connected(self) -> None:
+        """A new connection was made; the first bytes are on their way."""
+        self._client.resume_for_upstream()
+
+    def upstream_is_full(self) -> None:
+        """The upstream does not take more: stop reading the client."""
+        self._client.pause_for_upstream()
+
+    def upstream_has_room(self) -> None:
+        """Read on from the client."""
+        self._client.resume_for_upstream()
+
+    def upstream_failed(self, error: UpstreamError) -> None:
+        """No connection could be made."""
+        self.upstream = None
+        self._fail(error.status, error.code, _explain(error))
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take bytes of the answer."""
+        upstream = self.upstream
+        assert upstream is not None
+        if self.phase is Phase.STREAMING:
+            self._pass_body(data, b"")
+            return
+        if self.phase is Phase.PIPED:
+            self._send(data)
+            return
+        self._has_answer_bytes = True
+        upstream.buffer.feed(data)
+        try:
+            while self.phase is Phase.AWAITED and (cut := upstream.buffer.cut()) is not None:
+                self._take_head(parse_response_head(cut, self._client.context.options.head_limits))
+        except HeadError:
+            self._fail(502, "bad_answer", "the target sent a malformed answer")
+
+    def upstream_eof(self) -> bool:
+        """The upstream ended its side of a pipe; return True to keep the other one open."""
+        self._upstream_ended = True
+        self._client.write_eof()
+        return not self._end_pipe_if_over()
+
+    def upstream_lost(self, error: UpstreamError, *, is_clean: bool) -> None:
+        """The upstream's connection is gone."""
+        lost, self.upstream = self.upstream, None
+        if self.phase is Phase.PIPED:
+            self._client.close() if is_clean else self._client.abort()
+            self._finish("upgraded")
+        elif self.phase is Phase.STREAMING:
+            if is_clean and self._answer_framing is Framing.UNTIL_CLOSE:
+                self._end_answer()
+            else:
+                self._break_off("upstream_lost")
+        elif lost is not None and lost.is_reused and not self._has_answer_bytes and self._may_repeat:
+            self._client.context.counters.retries += 1
+            self._start(self._first_bytes, fresh=True)
+        else:
+            self._fail(error.status, error.code, _explain(error))
+
+    # the answer
+
+    def _take_head(self, answer: ResponseHead) -> None:
+        if answer.is_interim:
+            self._pass_interim(answer)
+        elif answer.status == 101:
+            self._begin_pipe(answer)
+        else:
+            self._begin_answer(answer)
+
+    def _pass_interim(self, answer: ResponseHead) -> None:
+        self._interim += 1
+        if self._interim > self._client.context.options.max_interim_answers:
+            raise HeadError(502, "bad_answer", "too many interim answers")
+        wanted = self.head.expects_continue if answer.status == 100 else self.head.minor == 1
+        if wanted:
+            lines = end_to_end(answer.fields, answer.connection)
+            self._send(build_response_head(answer.status, answer.reason, lines))
+
+    def _begin_answer(self, answer: ResponseHead) -> None:
+        upstream = self.upstream
+        assert upstream is not None
+        self._answer_framing = framing = answer.framing_for(self.head.method)
+        self.phase = Phase.STREAMING
+        self.status = answer.status
+        self._answer_reader = reader = body_reader(framing, answer.content_length or 0)
+        self._keep_upstream = answer.keep_alive and framing is not Framing.UNTIL_CLOSE and self.head.upgrade is None
+        if not self.is_request_done or self.head.upgrade is not None or self._client.must_close:
+            self._keep_client = False
+        lines = end_to_end(answer.fields, answer.connection)
+        self._add_framing(lines, answer, framing)
+        head = build_response_head(answer.status, answer.reason, lines)
+        if reader.is_done:
+            self._send(head)
+            self._end_answer()
+        else:
+            self._pass_body(upstream.buffer.take(), head)
+
+    def _add_framing(self, lines: list[Line], answer: ResponseHead, framing: Framing) -> None:
+        """Say once how the body ends, and whether the connection does."""
+        if framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
+            if self.head.minor == 1:
+                self._is_chunked_to_client = True
+                lines.append((b"Transfer-Encoding", b"chunked"))
+            else:
+                self._keep_client = False
+        elif answer.content_length is not None and answer.status >= 200 and answer.status != 204:
+            lines.append((b"Content-Length", b"%d" % answer.content_length))
+        if not self._keep_client:
+            lines.append((b"Connection", b"close"))
+        elif self.head.minor == 0:
+            lines.append((b"Connection", b"keep-alive"))
+
+    def _pass_body(self, data: bytes, head: bytes) -> None:
+        """Send a part of the answer; head, body and end of a short one go in a single write."""
+        reader = self._answer_reader
+        assert reader is not None
+        try:
+            pieces = reader.feed(data) if data else []
+        except HeadError:
+            self._break_off("bad_answer")
+            return
+        if self._is_chunked_to_client:
+            out = head + encode_chunk(pieces)
+            if reader.is_done:
+                assert isinstance(reader, ChunkedReader)
+                out += encode_last_chunk(reader.trailers)
+        elif len(pieces) == 1 and not head:
+            out = pieces[0]
+        else:
+            out = b"".join([head, *pieces])
+        if out:
+            self._send(out)
+        if reader.is_done:
+            self._end_answer()
+
+    def _end_answer(self) -> None:
+        """The whole answer is with the client's transport."""
+        upstream, self.upstream = self.upstream, None
+        reader = self._answer_reader
+        assert reader is not None
+        if upstream is None:
+            if self._is_chunked_to_client:
+                self._send(encode_last_chunk([]))
+        elif self._keep_upstream and self.is_request_done and not reader.rest:
+            upstream.release()
+        else:
+            upstream.close()
+        is_request_done = self.is_request_done
+        self._finish("done")
+        self._client.exchange_done(keep=self._keep_client and is_request_done, linger=not is_request_done)
+
+    def _begin_pipe(self, answer: ResponseHead) -> None:
+        """Turn both connections into a pipe, when the upstream switched to what the client asked for."""
+        upstream = self.upstream
+        assert upstream is not None
+        wanted = self.head.upgrade
+        if wanted is None or answer.upgrade is None or answer.upgrade.lower() != wanted.lower():
+            raise HeadError(502, "bad_answer", "the target switched to a protocol that nobody asked for")
+        self.phase = Phase.PIPED
+        self.status = 101
+        self._client.context.counters.upgrades += 1
+        lines = end_to_end(answer.fields, answer.connection)
+        lines += [(b"Connection", b"Upgrade"), (b"Upgrade", answer.upgrade)]
+        self._send(build_response_head(101, answer.reason, lines) + upstream.buffer.take())
+        held = self._client.begin_pipe()
+        if held:
+            self.client_data(held)
+
+    def _end_pipe_if_over(self) -> bool:
+        if not (self._client_ended and self._upstream_ended):
+            return False
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.close()
+        self._finish("upgraded")
+        self._client.close()
+        return True
+
+    # the end
+
+    def _send(self, data: bytes) -> None:
+        self.sent_bytes += len(data)
+        self._client.write(data)
+
+    def answer(self, answer: Answer) -> None:
+        """Let the edge itself answer; a request body that nobody reads ends the connection."""
+        self.status = answer.status
+        keep = self._keep_client and self.is_request_done and not self._client.must_close
+        body = answer.body
+        if body is None:
+            body = error_body(answer.code, answer.message, self.request_id)
+        data = build_answer(answer.status, body, answer.content_type, close=not keep)
+        self._send(data[: -len(body)] if body and self.head.method == b"HEAD" else data)
+        linger = not self.is_request_done
+        self._finish(answer.code)
+        self._client.exchange_done(keep=keep, linger=linger)
+
+    def _fail(self, status: int, code: str, message: str) -> None:
+        """Answer with an error, or break off when the answer has begun."""
+        if self.is_answered:
+            self._break_off(code)
+            return
+        self._drop_upstream()
+        self._client.context.counters.refused[code] += 1
+        self.answer(Answer(status, code, message))
+
+    def _break_off(self, outcome: str) -> None:
+        """Cut the client off, so that it cannot take a part of an answer for the whole."""
+        self._drop_upstream()
+        self._finish(outcome)
+        self._client.abort()
+
+    def _drop_upstream(self) -> None:
+        upstream, self.upstream = self.upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _finish(self, outcome: str) -> None:
+        self.phase = Phase.OVER
+        context = self._client.context
+        counters = context.counters
+        counters.requests[(self.kind, self.status // 100)] += 1
+        counters.received_bytes += self.received_bytes
+        counters.sent_bytes += self.sent_bytes
+        if outcome == "client_gone":
+            counters.clients_gone += 1
+        if self.identity_dropped:
+            counters.dropped_identities += 1
+        if context.access_log is not None:
+            context.access_log(self._record(outcome))
+
+    def _record(self, outcome: str) -> AccessRecord:
+        return AccessRecord(
+            request_id=self.request_id,
+            peer=self.peer,
+            method=self.head.method.decode("ascii"),
+            host=self.head.host,
+            path=self.head.path.decode("ascii"),
+            kind=self.kind,
+            route=self._route,
+            status=self.status,
+            received_bytes=self.received_bytes,
+            sent_bytes=self.sent_bytes,
+            seconds=time.monotonic() - self._started_at,
+            outcome=outcome,
+            dropped_identity=self.identity_dropped,
+        )
+
+
+def _explain(error: UpstreamError) -> str:
+    return str(error) if isinstance(error, UpstreamRefused) and str(error) else "the target does not answer"

@@ -1,0 +1,150 @@
+"""What the edge needs from others, and the words it shares with them.
+
+The control plane implements `Router` and `LinkAcceptor`; a tunnel, a TCP address or a Unix socket is a `Connector`.
+No behaviour lives here.
+"""
+
+import asyncio
+import enum
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from towline.gateway.errors import UpstreamError
+from towline.wire.http1 import RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who sent a request, after trusted proxies were believed and nobody else.
+
+    `via` is the other end of the socket; it differs from `address` only behind a trusted proxy. `port` is 0 when a
+    proxy did not say it.
+    """
+
+    address: str
+    port: int
+    scheme: str
+    via: str
+    trusted_proxy: bool = False
+
+    @property
+    def is_secure(self) -> bool:
+        """True when the browser's own connection is HTTPS."""
+        return self.scheme == "https"
+
+
+class RouteKind(enum.Enum):
+    """Where requests go, as metrics and the access log name it."""
+
+    API = "api"
+    LINK = "link"
+    TARGET = "target"
+    EDGE = "edge"
+
+
+class ConnectorProtocol(Protocol):
+    """The callbacks of `asyncio.Protocol`, and one for a connection that never came about."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+    def data_received(self, data: bytes) -> None: ...
+    def eof_received(self) -> bool | None: ...
+    def connection_lost(self, exc: Exception | None) -> None: ...
+    def pause_writing(self) -> None: ...
+    def resume_writing(self) -> None: ...
+
+    def connection_failed(self, error: UpstreamError) -> None:
+        """No connection was made; no other callback follows."""
+
+
+class Connector(Protocol):
+    """Makes connections to one target. Shared by all requests to it, and without state of a request."""
+
+    def connect(self, protocol: ConnectorProtocol, first_bytes: bytes) -> None:
+        """Begin a connection and return at once.
+
+        `first_bytes` have been handed to the transport when `connection_made` is called. Exactly one of
+        `connection_made` and `connection_failed` is called, perhaps before this returns.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ToApi:
+    """Send the request to the API and the dashboard."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToLink:
+    """Give the whole connection to the acceptor of agent links."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToTarget:
+    """Send the request to a published target.
+
+    A router makes one of these per route and returns the same object for each request: idle connections are pooled
+    by `connector`. `name` is what logs and metrics call the route. `host` replaces the Host that the target sees.
+    """
+
+    name: str
+    connector: Connector
+    host: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Let the edge answer by itself. `code` is the stable word of the error."""
+
+    status: int
+    code: str
+    message: str
+    body: bytes | None = None
+    content_type: bytes = b"application/json"
+
+
+Route = ToApi | ToLink | ToTarget | Answer
+
+
+class Router(Protocol):
+    """Decides where each request goes. Called once per request, on the hot path: no I/O, no waiting."""
+
+    def route(self, head: RequestHead, peer: Peer) -> Route:
+        """Return the route of one request; its head has passed every check of framing and grammar."""
+
+
+class LinkAcceptor(Protocol):
+    """Takes over the connections of agents."""
+
+    def accept(self, transport: asyncio.Transport, head_bytes: bytes, peer: Peer) -> None:
+        """Own the transport from now on.
+
+        `head_bytes` are the request head as it arrived, followed by whatever the client sent behind it. The acceptor
+        sets its own protocol before it returns; the edge forgets the connection.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRecord:
+    """One finished request, for the access log. Holds no query, no header and no body."""
+
+    request_id: str
+    peer: Peer
+    method: str
+    host: str
+    path: str
+    kind: RouteKind
+    route: str
+    status: int
+    received_bytes: int
+    sent_bytes: int
+    seconds: float
+    outcome: str
+    """`done`, or why it ended otherwise: `client_gone`, `upstream_lost`, `upgraded`, or the code of an error."""
+    dropped_identity: bool = False
+    """The client tried to send headers that only Towline may set, such as Impersonate-User."""
+
+
+AccessLog = Callable[[AccessRecord], None]
+TlsProvider = Callable[[], ssl.SSLContext]
+"""Asked for each connection, so that a renewed certificate is used at once."""

@@ -1,0 +1,27 @@
+"""Tells glibc to keep the memory of large reads instead of giving it back after each one.
+
+Every socket read of uvloop is up to 256 KiB, above glibc's threshold for mapping memory anew; without this each read
+of a bulk transfer is mapped, faulted in and unmapped. Other C libraries have no such knob.
+"""
+
+import ctypes
+import platform
+
+M_TRIM_THRESHOLD = -1  # malloc.h
+M_MMAP_THRESHOLD = -3
+MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024  # the largest that glibc accepts on 64 bits
+TRIM_THRESHOLD_BYTES = 256 * 1024 * 1024  # free memory at the top of the heap that may stay
+
+
+def keep_large_blocks() -> bool:
+    """Set both thresholds for this process; return False where that is not possible."""
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
+    mallopt.restype = ctypes.c_int
+    done = [
+        mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES),
+        mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD_BYTES),
+    ]
+    return all(done)
