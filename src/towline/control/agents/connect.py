@@ -81,8 +81,12 @@ class Admissions:
         self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_CLAIMS)
         self._tasks = TaskOwner("admissions")
         self._acked: dict[str, int] = {}
+        self._released: dict[str, int] = {}
 
     async def start(self) -> None:
+        """Begin to admit. Links of an earlier process are gone."""
+        async with self._db.begin() as tx:
+            await repository.release_all(tx)
         self._tasks.spawn("claims", self._work())
 
     async def stop(self) -> None:
@@ -105,12 +109,20 @@ class Admissions:
         """Note that a generation is on the agent's disk. Written with the next batch; losing it only allows more."""
         self._acked[agent_id] = generation
 
+    def released(self, agent_id: str, epoch: int) -> None:
+        """Note that a link has ended."""
+        self._released[agent_id] = epoch
+
     async def flush(self) -> None:
-        """Write what was acknowledged."""
+        """Write what was acknowledged and what has ended."""
         acked, self._acked = self._acked, {}
-        if acked:
-            async with self._db.begin() as tx:
-                await repository.acknowledge(tx, acked)
+        released, self._released = self._released, {}
+        if not acked and not released:
+            return
+        async with self._db.begin() as tx:
+            await repository.acknowledge(tx, acked)
+            for agent_id, epoch in released.items():
+                await repository.release(tx, agent_id, epoch)
 
     def _counted(self, error: Refused) -> Refused:
         refusals.counts[error.refusal.code] += 1

@@ -7,12 +7,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, update
 from sqlalchemy.orm import aliased
 
+from towline.control.agents.models import Agent
 from towline.control.clusters.health import Health
 from towline.control.clusters.models import Cluster, ClusterLabel, InventoryContainer, InventoryProject
 from towline.control.clusters.selectors import Requirement
 from towline.control.db import Transaction, upsert
 from towline.control.ids import is_id, new_id
 
+_RANK = {"active": 0, "pending": 1, "suspect": 2, "revoked": 3, "removed": 4}
 NOT_CONNECTED_YET = "The agent has joined and has not connected yet"
 
 
@@ -27,6 +29,27 @@ async def names_beginning(tx: Transaction, org_id: str, prefix: str) -> set[str]
     """Return the names of an organisation's clusters that begin with some text."""
     query = select(Cluster.name).where(Cluster.org_id == org_id, Cluster.name.startswith(prefix, autoescape=True))
     return set((await tx.execute(query)).scalars())
+
+
+async def by_id(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, Cluster]:
+    rows = (await tx.execute(select(Cluster).where(Cluster.id.in_(cluster_ids)))).scalars()
+    return {row.id: row for row in rows}
+
+
+async def agent_states(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return state and reason of the agent that speaks for each cluster: the best one, the newest of equals."""
+    query = (
+        select(Agent.cluster_id, Agent.state, Agent.state_reason)
+        .where(Agent.cluster_id.in_(cluster_ids))
+        .order_by(Agent.created_at)
+    )
+    found: dict[str, tuple[str, str]] = {}
+    for cluster_id, state, reason in await tx.execute(query):
+        if cluster_id is None:
+            continue
+        if cluster_id not in found or _RANK.get(state, 9) <= _RANK.get(found[cluster_id][0], 9):
+            found[cluster_id] = (state, reason)
+    return found
 
 
 async def names(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, str]:

@@ -1,0 +1,332 @@
+"""What agents report, gathered in memory and written once per half second in one transaction. No API here.
+
+A report is a fact about the present: when the process dies, the next one comes within a heartbeat. What is written
+stays when the agent goes away, so that the last known state can be shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.control.bus import Bus
+from towline.control.clusters import repository
+from towline.control.clusters.health import Capability, Known, judge
+from towline.control.clusters.models import Cluster
+from towline.control.db import Database, Transaction
+from towline.control.errors import ApiError
+from towline.control.logging import get_logger
+from towline.wire import link
+
+_log = get_logger("clusters")
+
+FLUSH_INTERVAL = 0.5
+"""Seconds that reports are gathered: one flush to disk for all agents."""
+RETRY_INTERVAL = 5.0
+"""Seconds after which a write that failed is tried again."""
+SILENCE_INTERVAL = 5.0
+"""Seconds between two looks for clusters that have been silent for too long."""
+LONGEST_REASON = 500
+MOST_CONTAINERS = 5000
+"""Containers of one host that are kept; a host with more is shown in part."""
+SICK_STATES = frozenset({"restarting", "dead"})
+
+
+@dataclass(slots=True)
+class Pending:
+    """What is to be written about one cluster."""
+
+    org_id: str
+    values: dict[str, Any] = field(default_factory=dict)
+    inventories: list[link.Inventory] = field(default_factory=list)
+    hints: set[str] = field(default_factory=set)
+    heartbeat_only: bool = True
+
+
+class Reports:
+    """Takes what agents say, and writes it."""
+
+    def __init__(self, db: Database, bus: Bus, *, clock: Clock = REAL_CLOCK) -> None:
+        self._db = db
+        self._bus = bus
+        self._clock = clock
+        self._pending: dict[str, Pending] = {}
+        self._changed = asyncio.Event()
+        self._tasks = TaskOwner("cluster-reports")
+        self.also_flush: list[Any] = []
+        """Coroutine functions run with each flush; for others that write in the same rhythm."""
+
+    def __repr__(self) -> str:
+        return f"<Reports {len(self._pending)} waiting>"
+
+    async def start(self) -> None:
+        """Forget links of an earlier process, and begin to write."""
+        async with self._db.begin() as tx:
+            await repository.disconnect_all(tx, "the server was restarted")
+        self._tasks.spawn("flush", self._flush_for_ever())
+        self._tasks.spawn("silence", self._watch_silence())
+
+    async def stop(self) -> None:
+        await self._tasks.close()
+        await self._flush_once()
+
+    # -- what links report -------------------------------------------------------------------
+
+    def connected(self, cluster_id: str, org_id: str, address: str) -> None:
+        """A link is up."""
+        now = self._clock.now()
+        self._note(
+            cluster_id,
+            org_id,
+            {"connected": True, "connected_since": now, "link_address": address, "last_seen_at": now},
+        )
+
+    def disconnected(self, cluster_id: str, org_id: str, why: str) -> None:
+        """The last link of a cluster has ended."""
+        values = {"connected": False, "last_seen_at": self._clock.now(), "link_last_error": why[:LONGEST_REASON]}
+        self._note(cluster_id, org_id, values)
+
+    def heartbeat(self, cluster_id: str, org_id: str, message: link.Heartbeat) -> None:
+        """A heartbeat came. Health is judged anew only when what the agent can do has changed."""
+        values: dict[str, Any] = {
+            "heartbeat": msgspec.to_builtins(message),
+            "last_seen_at": self._clock.now(),
+            "link_reconnects": message.reconnects,
+        }
+        values["heartbeat"].pop("capabilities", None)
+        if message.last_error:
+            values["link_last_error"] = message.last_error[:LONGEST_REASON]
+        if message.capabilities:
+            values["capabilities"] = capabilities_of(message.capabilities)
+        self._note(cluster_id, org_id, values, heartbeat=True)
+
+    def capabilities(self, cluster_id: str, org_id: str, found: Sequence[link.Capability]) -> None:
+        self._note(cluster_id, org_id, {"capabilities": capabilities_of(found)})
+
+    def facts(self, cluster_id: str, org_id: str, message: link.Facts) -> None:
+        values = {"facts": msgspec.to_builtins(message), "facts_at": self._clock.now()}
+        self._note(cluster_id, org_id, values)
+
+    def inventory(self, cluster_id: str, org_id: str, message: link.Inventory) -> None:
+        """What runs on the host, all of it or what changed."""
+        pending = self._of(cluster_id, org_id)
+        if message.full:
+            pending.inventories.clear()
+        pending.inventories.append(message)
+        pending.hints.add("inventory")
+        self._note(cluster_id, org_id, {"inventory_at": self._clock.now()})
+
+    def judge_again(self, cluster_id: str, org_id: str) -> None:
+        """Something that health depends on has changed elsewhere."""
+        self._note(cluster_id, org_id, {})
+
+    def forget(self, cluster_id: str) -> None:
+        """The cluster was removed."""
+        self._pending.pop(cluster_id, None)
+
+    def _of(self, cluster_id: str, org_id: str) -> Pending:
+        return self._pending.setdefault(cluster_id, Pending(org_id))
+
+    def _note(self, cluster_id: str, org_id: str, values: Mapping[str, Any], *, heartbeat: bool = False) -> None:
+        if not cluster_id:
+            return
+        pending = self._of(cluster_id, org_id)
+        pending.values.update(values)
+        pending.heartbeat_only = pending.heartbeat_only and heartbeat
+        self._changed.set()
+
+    # -- writing -------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Write what waits now; for tests and for callers that read right after."""
+        await self._flush_once()
+
+    async def _flush_for_ever(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            await self._clock.sleep(FLUSH_INTERVAL)
+            if not await self._flush_once():
+                await self._clock.sleep(RETRY_INTERVAL)
+                self._changed.set()
+
+    async def _flush_once(self) -> bool:
+        batch, self._pending = self._pending, {}
+        try:
+            if batch:
+                async with self._db.begin() as tx:
+                    await self._write(tx, batch)
+            for step in self.also_flush:
+                await step()
+        except ApiError as error:
+            _log.error("reports not written", why=error.message, clusters=len(batch))
+            self._take_back(batch)
+            return False
+        return True
+
+    def _take_back(self, batch: Mapping[str, Pending]) -> None:
+        """Put an unwritten batch before what came meanwhile."""
+        for cluster_id, old in batch.items():
+            new = self._pending.get(cluster_id)
+            if new is not None:
+                old.values.update(new.values)
+                full = any(message.full for message in new.inventories)
+                old.inventories = new.inventories if full else old.inventories + new.inventories
+                old.hints |= new.hints
+                old.heartbeat_only = old.heartbeat_only and new.heartbeat_only
+            self._pending[cluster_id] = old
+
+    async def _write(self, tx: Transaction, batch: Mapping[str, Pending]) -> None:
+        rows = await repository.by_id(tx, batch)
+        agents = await repository.agent_states(tx, batch)
+        for cluster_id, pending in batch.items():
+            row = rows.get(cluster_id)
+            if row is None:
+                continue
+            for message in pending.inventories:
+                await write_inventory(tx, cluster_id, pending.org_id, message)
+            values = dict(pending.values)
+            if "capabilities" in values:
+                values["capabilities"] = with_since(row.capabilities, values["capabilities"], self._clock.now())
+                pending.heartbeat_only = pending.heartbeat_only and values["capabilities"] == row.capabilities
+            if not pending.heartbeat_only or row.health_state == "working":
+                changed = await self._judge(tx, row, values, agents.get(cluster_id, ("", "")))
+                if changed or not pending.heartbeat_only:
+                    pending.hints.add("cluster")
+            await repository.update_many(tx, [{"id": cluster_id, **values}])
+            for topic in sorted(pending.hints):
+                tx.publish(topic, **({"id": cluster_id} if topic == "cluster" else {"cluster_id": cluster_id}))
+
+    async def _judge(self, tx: Transaction, row: Cluster, values: dict[str, Any], agent: tuple[str, str]) -> bool:
+        """Add the verdict on a cluster's health to what is written; tells whether it changed."""
+        known = known_of(row, values, self._clock.now(), agent, await repository.sick_names(tx, row.id))
+        verdict = judge(known)
+        if (verdict.state, verdict.reason) == (row.health_state, row.health_reason):
+            return False
+        if verdict.state != row.health_state:
+            values["health_since"] = self._clock.now()
+        values["health_state"], values["health_reason"] = str(verdict.state), verdict.reason[:LONGEST_REASON]
+        return True
+
+    async def _watch_silence(self) -> None:
+        while True:
+            await self._clock.sleep(SILENCE_INTERVAL)
+            try:
+                await self.judge_silent()
+            except ApiError as error:
+                _log.warning("silent clusters not judged", why=error.message)
+
+    async def judge_silent(self) -> None:
+        """Say of clusters without a link that they are down, once they were silent for long enough."""
+        async with self._db.read() as tx:
+            rows = [(row.id, row.org_id, row.last_seen_at) for row in await repository.silent(tx)]
+        for cluster_id, org_id, last_seen_at in rows:
+            if last_seen_at is not None:
+                self.judge_again(cluster_id, org_id)
+
+
+def capabilities_of(found: Sequence[link.Capability]) -> list[dict[str, Any]]:
+    """Return capabilities as they are stored."""
+    return [
+        {
+            "name": one.name,
+            "ready": one.ready,
+            "version": one.version[:100],
+            "reason": one.reason[:LONGEST_REASON],
+            "since": _time(one.since),
+        }
+        for one in found
+    ]
+
+
+def with_since(before: Sequence[Mapping[str, Any]], found: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """Fill in since when each capability is as it is, where the agent does not say so."""
+    known = {one.get("name"): one for one in before}
+    for one in found:
+        old = known.get(one["name"])
+        if not one["since"]:
+            same = old is not None and old.get("ready") == one["ready"]
+            one["since"] = old.get("since") if same and old is not None else now.isoformat()
+    return found
+
+
+def known_of(
+    row: Cluster, values: Mapping[str, Any], now: datetime, agent: tuple[str, str], sick: Sequence[str]
+) -> Known:
+    """Put together what health is judged by, from the row and what is about to be written."""
+
+    def latest(name: str) -> Any:
+        return values.get(name, getattr(row, name))
+
+    return Known(
+        now=now,
+        connected=latest("connected"),
+        last_seen_at=latest("last_seen_at"),
+        agent_state=agent[0],
+        agent_reason=agent[1],
+        last_error=latest("link_last_error"),
+        capabilities=[
+            Capability(one["name"], one["ready"], one["reason"], _parse(one.get("since")))
+            for one in latest("capabilities")
+        ],
+        unhealthy=sick,
+        disk_free_bytes=int(latest("heartbeat").get("disk_free_bytes", 0)),
+    )
+
+
+async def write_inventory(tx: Transaction, cluster_id: str, org_id: str, message: link.Inventory) -> None:
+    """Store an inventory message."""
+    containers = [_container(cluster_id, org_id, one) for one in message.containers[:MOST_CONTAINERS]]
+    projects = [_project(cluster_id, org_id, one) for one in message.projects[:MOST_CONTAINERS]]
+    if message.full:
+        await repository.replace_containers(tx, cluster_id, containers)
+        await repository.replace_projects(tx, cluster_id, projects)
+    else:
+        await repository.change_containers(tx, cluster_id, containers, message.removed_containers)
+        await repository.change_projects(tx, cluster_id, projects, message.removed_projects)
+
+
+def _container(cluster_id: str, org_id: str, one: link.Container) -> dict[str, Any]:
+    return {
+        "cluster_id": cluster_id,
+        "container_id": one.id[:80],
+        "org_id": org_id,
+        "name": one.name[:255],
+        "project": one.project[:255],
+        "service": one.service[:255],
+        "image": one.image[:512],
+        "state": one.state[:16],
+        "health": one.health[:16],
+        "sick": one.health == "unhealthy" or one.state in SICK_STATES,
+        "data": msgspec.to_builtins(one),
+    }
+
+
+def _project(cluster_id: str, org_id: str, one: link.Project) -> dict[str, Any]:
+    return {
+        "cluster_id": cluster_id,
+        "name": one.name[:255],
+        "org_id": org_id,
+        "managed": one.managed,
+        "revision": one.revision,
+        "data": msgspec.to_builtins(one),
+    }
+
+
+def _time(seconds: float) -> str:
+    """Return an agent's moment as text; one that no clock can show is nothing."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds > 0 else ""
+    except (OverflowError, ValueError, OSError):
+        return ""
+
+
+def _parse(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
