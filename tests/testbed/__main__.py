@@ -3,6 +3,8 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 from tests.testbed import catalogue, debian
 from tests.testbed.requirement import Missing, is_required
@@ -11,7 +13,10 @@ from tests.testbed.requirement import Missing, is_required
 def up(names: list[str]) -> int:
     """Have each part. Returns: 1 when a required one is missing, else 0, with what was left out named plainly."""
     failures = 0
-    steps = [("packages", debian.ensure), *((name, catalogue.PARTS[name].ensure) for name in names)]
+    steps: list[tuple[str, Callable[[], Any]]] = [
+        ("packages", debian.ensure),
+        *((name, catalogue.PARTS[name].ensure) for name in names),
+    ]
     for name, ensure in steps:
         began = time.monotonic()
         try:

@@ -4,7 +4,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from tests.testbed import chromium, compose_plugin, engine, haproxy, images, nginx, postgres, processes, registry, squid
+from tests.testbed import (
+    chromium,
+    compose_plugin,
+    debian,
+    engine,
+    haproxy,
+    images,
+    nginx,
+    postgres,
+    processes,
+    registry,
+    squid,
+)
+from tests.testbed.kubernetes.cluster import Cluster
 from tests.testbed.requirement import Missing
 
 
@@ -39,6 +52,19 @@ def _root() -> str:
     return "root"
 
 
+def _compose() -> str:
+    engine.ensure()  # compiling for two minutes is no use where no engine is
+    return compose_plugin.ensure()
+
+
+def _kubernetes() -> Cluster:
+    _root()
+    debian.ensure(debian.KUBERNETES_PACKAGES)
+    cluster = Cluster()
+    cluster.up(with_node=True)
+    return cluster
+
+
 def _images() -> str:
     engine.ensure()
     return images.ensure()
@@ -51,7 +77,7 @@ def _images_status() -> str:
 PARTS: dict[str, Part] = {
     "root": _found(_root),
     "docker": Part(engine.ensure, engine.status, engine.down),
-    "compose": Part(compose_plugin.ensure, lambda: compose_plugin.version() or "does not run"),
+    "compose": Part(_compose, lambda: compose_plugin.version() or "does not run"),
     "images": Part(_images, _images_status),
     "postgres": Part(postgres.ensure, postgres.status, postgres.down),
     "browser": _found(chromium.ensure),
@@ -59,6 +85,7 @@ PARTS: dict[str, Part] = {
     "haproxy": _found(haproxy.find),
     "squid": _found(squid.find),
     "registry": _found(registry.find),
+    "kubernetes": Part(_kubernetes, lambda: Cluster().status(), lambda: Cluster().down()),
 }
 # What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.
 USUAL = ("docker", "compose", "images", "postgres", "browser", "nginx", "haproxy", "squid", "registry")
@@ -70,6 +97,7 @@ MARKERS: dict[str, tuple[str, ...]] = {
     "browser": ("browser",),
     "proxies": ("nginx", "haproxy", "squid"),
     "registry": ("registry",),
+    "kubernetes": ("kubernetes",),
 }
 
 

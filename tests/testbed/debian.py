@@ -4,7 +4,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tests.testbed import processes, servers
@@ -35,6 +35,14 @@ PACKAGES = {
     "curl": "curl",
     "procps": "ps",
 }
+KUBERNETES_PACKAGES = {
+    "docker.io": "containerd",
+    "containernetworking-plugins": "/usr/lib/cni/bridge",
+    "conntrack": "conntrack",
+    "iptables": "iptables",
+    "iproute2": "ip",
+    "busybox-static": "/bin/busybox",
+}
 APPARMOR = Path("/sys/module/apparmor/parameters/enabled")
 
 
@@ -43,17 +51,17 @@ def is_there(mark: str) -> bool:
     return Path(mark).exists() if mark.startswith("/") else shutil.which(mark, path=servers.SEARCH_PATH) is not None
 
 
-def missing() -> list[str]:
+def missing(packages: Mapping[str, str] = PACKAGES) -> list[str]:
     """Packages whose programs are not there."""
-    wanted = dict(PACKAGES)
+    wanted = dict(packages)
     if APPARMOR.exists() and APPARMOR.read_text().strip() == "Y":
         wanted["apparmor"] = "apparmor_parser"  # the engine starts no container where the kernel has it and we do not
     return [package for package, mark in wanted.items() if not is_there(mark)]
 
 
-def ensure() -> str:
+def ensure(wanted: Mapping[str, str] = PACKAGES) -> str:
     """Install what is missing when we may. Raises: Missing, naming the packages."""
-    packages = missing()
+    packages = missing(wanted)
     if not packages:
         return "all there"
     remedy = f"apt-get install {' '.join(packages)}"
@@ -62,7 +70,7 @@ def ensure() -> str:
     if not processes.is_root() or shutil.which("apt-get") is None:
         raise Missing(PART, f"{', '.join(packages)} are missing, and only root on Debian can install them", remedy)
     install(packages)
-    if still := missing():
+    if still := missing(wanted):
         raise Missing(PART, f"{', '.join(still)} are missing after their installation", remedy)
     return f"installed {', '.join(packages)}"
 

@@ -51,7 +51,7 @@ def root_file_system(pages: dict[str, bytes]) -> bytes:
             "etc/group": b"root:x:0:\n",
         }
         for path, content in {**files, **{f"www/{name}": page for name, page in pages.items()}}.items():
-            _file(tar, path, content)
+            add_file(tar, path, content)
     return buffer.getvalue()
 
 
@@ -67,7 +67,8 @@ def _folder(tar: tarfile.TarFile, path: str, mode: int) -> None:
     tar.addfile(entry)
 
 
-def _file(tar: tarfile.TarFile, path: str, content: bytes) -> None:
+def add_file(tar: tarfile.TarFile, path: str, content: bytes) -> None:
+    """Put one file with the given content into an archive."""
     entry = tarfile.TarInfo(path)
     entry.size = len(content)
     tar.addfile(entry, io.BytesIO(content))
