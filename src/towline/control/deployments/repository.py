@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, update
 
 from towline.control.db import Transaction
 from towline.control.deployments.models import Deployment, Revision, SecretVersion
 from towline.control.deployments.outcomes import GOOD_OUTCOMES, Outcome
+from towline.control.listing import contains
 
 SORTS: Mapping[str, Any] = {
     "name": Deployment.name,
@@ -40,33 +41,13 @@ class Filter:
         if self.states:
             found.append(Deployment.state.in_(self.states))
         if self.search:
-            found.append(Deployment.name.contains(self.search, autoescape=True))
+            found.append(contains(Deployment.name, self.search))
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Order of a list, and the row after which a page begins."""
-
-    sort: str = "name"
-    descending: bool = False
-    after: tuple[Any, str] | None = None
-
-
-async def page(tx: Transaction, wanted: Filter, order: Order, limit: int) -> tuple[Sequence[Deployment], int]:
-    """Return one page, and how many there are in all."""
-    clauses = wanted.clauses()
-    total = await tx.scalar(select(func.count()).select_from(Deployment).where(*clauses)) or 0
-    column = SORTS[order.sort]
-    key = tuple_(column, Deployment.id)
-    query = select(Deployment).where(*clauses).limit(limit)
-    if order.after is not None:
-        query = query.where(key < order.after if order.descending else key > order.after)
-    if order.descending:
-        query = query.order_by(column.desc(), Deployment.id.desc())
-    else:
-        query = query.order_by(column, Deployment.id)
-    return (await tx.scalars(query)).all(), total
+def matching(wanted: Filter) -> Select[Any]:
+    """Return the query of a list of deployments, without order."""
+    return select(Deployment).where(*wanted.clauses())
 
 
 async def find(
@@ -150,16 +131,9 @@ async def revision_by_idem_key(tx: Transaction, deployment_id: str, idem_key: st
     return (await tx.scalars(query)).first()
 
 
-async def revisions(
-    tx: Transaction, deployment_id: str, *, limit: int, before: int | None = None
-) -> tuple[Sequence[Revision], int]:
-    """Return revisions, newest first, and how many there are in all."""
-    mine = Revision.deployment_id == deployment_id
-    total = await tx.scalar(select(func.count()).select_from(Revision).where(mine)) or 0
-    query = select(Revision).where(mine).order_by(Revision.number.desc()).limit(limit)
-    if before is not None:
-        query = query.where(Revision.number < before)
-    return (await tx.scalars(query)).all(), total
+def revisions(deployment_id: str) -> Select[Any]:
+    """Return the query of a deployment's revisions, without order."""
+    return select(Revision).where(Revision.deployment_id == deployment_id)
 
 
 async def numbered(tx: Transaction, wanted: Sequence[tuple[str, int]]) -> dict[str, Revision]:

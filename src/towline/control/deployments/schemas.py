@@ -183,12 +183,6 @@ class DeploymentOut(BaseModel):
     updated_at: datetime
 
 
-class DeploymentList(BaseModel):
-    items: list[DeploymentOut]
-    next_cursor: str | None
-    total: int
-
-
 class SecretRef(BaseModel):
     """A secret as it may be shown: never its value."""
 
@@ -223,13 +217,8 @@ class RevisionOut(BaseModel):
 class RevisionDetail(RevisionOut):
     compose: str | None
     env: str | None
-    variable_values: dict[str, str]
-
-
-class RevisionList(BaseModel):
-    items: list[RevisionOut]
-    next_cursor: str | None
-    total: int
+    variable_values: dict[str, str] | None
+    """Env file and values of variables are for those who may deploy; null for others."""
 
 
 class Problem(BaseModel):
@@ -241,6 +230,8 @@ class Problem(BaseModel):
     path: str = ""
     hint: str = ""
     rule: str = ""
+    """Word for the policy's rule that it breaks; empty when it is no matter of policy."""
+    severity: Literal["error", "warning"] = "error"
 
 
 class ValidateOut(BaseModel):

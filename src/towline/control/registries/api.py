@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from towline.control.access.dependencies import Access, Permission, needs
+from towline.control.listing import SEARCH_CHARACTERS, Page
 from towline.control.registries.models import Registry
-from towline.control.registries.schemas import Places, RegistryList, RegistryOut, RegistryPatch, RegistryRequest
+from towline.control.registries.schemas import Places, RegistryOut, RegistryPatch, RegistryRequest
 from towline.control.registries.service import RegistryService
 
 router = APIRouter(prefix="/api/v1/registries", tags=["registries"])
@@ -22,11 +23,11 @@ def _service(request: Request) -> RegistryService:
 
 @router.get("")
 async def list_registries(
-    request: Request, access: CanRead, search: Annotated[str, Query(max_length=100)] = ""
-) -> RegistryList:
+    request: Request, access: CanRead, search: Annotated[str, Query(max_length=SEARCH_CHARACTERS)] = ""
+) -> Page[RegistryOut]:
     """List the registries that can be used somewhere in the caller's reach. Passwords are never shown."""
     items = [_shown(*each) for each in await _service(request).visible(access, search)]
-    return RegistryList(items=items, next_cursor=None, total=len(items))
+    return Page(items=items, total=len(items))
 
 
 @router.post("", status_code=201)

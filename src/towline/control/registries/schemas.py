@@ -56,9 +56,3 @@ class RegistryOut(BaseModel):
     created_at: datetime
     updated_at: datetime
     password_changed_at: datetime
-
-
-class RegistryList(BaseModel):
-    items: list[RegistryOut]
-    next_cursor: str | None
-    total: int

@@ -136,6 +136,11 @@ class RegistryService:
             )
         return [found[name] for name in names]
 
+    async def still_usable(self, tx: Transaction, org_id: str, names: Sequence[str], spot: Spot) -> list[str]:
+        """Return those of the named registries that exist and may be used there."""
+        found = await repository.named(tx, org_id, names)
+        return [name for name in names if name in found and _places(found[name]).allow(spot)]
+
     async def credentials(self, tx: Transaction, org_id: str, names: Sequence[str], spot: Spot) -> list[Credentials]:
         """Open the named registries for one deploy, looking again at where they may be used.
 
