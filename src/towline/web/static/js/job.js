@@ -36,4 +36,4 @@ function follow(list) {
   source.addEventListener("end", () => source.close());
 }
 
-if (LIST && LIST.dataset.live !== "ended") follow(LIST);
+if (LIST && LIST.dataset.jobState !== "ended") follow(LIST);
