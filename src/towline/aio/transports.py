@@ -146,7 +146,7 @@ class TransportStream(asyncio.Protocol):
         if self._closed_here is not None:
             raise ClosedHere(self._closed_here)
         if self._lost is not None:
-            raise type(self._lost)(self._lost.reason) from self._lost.__cause__
+            raise self._lost
 
     def _is_tls(self) -> bool:
         # The TLS transports of asyncio and uvloop cannot be half-closed: they warn when asked to stay open.

@@ -353,7 +353,7 @@ class Yamux:
             return
         stream.ended_there = True
         events.append(Ended(stream))
-        if stream._fin_sent:
+        if stream.end_sent:
             self._forget(stream)
 
     # -- rules ----------------------------------------------------------------------------

@@ -94,7 +94,6 @@ class Stream:
 
     __slots__ = (
         "_credit_due",
-        "_fin_sent",
         "_first_flags",
         "_grown_bytes",
         "_in_ring",
@@ -103,6 +102,7 @@ class Stream:
         "_out_window",
         "_queue",
         "_uncredited",
+        "end_sent",
         "ended_there",
         "finished_here",
         "gone",
@@ -131,7 +131,8 @@ class Stream:
         self._uncredited = 0
         self._credit_due = 0
         self._last_credit_at = float("-inf")
-        self._fin_sent = False
+        self.end_sent = False
+        """Everything written, and the end behind it, has been taken."""
 
     def __repr__(self) -> str:
         here = "finished" if self.finished_here else "open"

@@ -104,7 +104,7 @@ class Writer:
 
     def _take_bare_frame(self, stream: Stream, out: bytearray) -> None:
         """Append a SYN, ACK or FIN that finds no data to ride on, if there is one."""
-        ends = stream.finished_here and not stream._fin_sent
+        ends = stream.finished_here and not stream.end_sent
         flags = stream._first_flags | FIN if ends else stream._first_flags
         if flags:
             out += HEADER.pack(0, WINDOW_UPDATE, flags, stream.id, 0)
@@ -113,7 +113,7 @@ class Writer:
             self._sent_end(stream)
 
     def _sent_end(self, stream: Stream) -> None:
-        stream._fin_sent = True
+        stream.end_sent = True
         if stream.ended_there:
             self._forget(stream)
 

@@ -1,0 +1,156 @@
+"""Runs the yamux machine over a channel: events to the owners of streams, bytes out when there is room.
+
+Bytes go out once per turn of the event loop, so that what many streams write in one turn shares a message and a
+system call. What streams carry is not known here (`opening.py`); nor are control messages (`session.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.streams import Broken, EndedThere, StreamError
+from towline.tunnel.transport import GONE, Receiver, StreamTransport
+from towline.tunnel.websocket import HEADROOM, Channel
+from towline.wire.yamux import Yamux
+from towline.wire.yamux_frames import NORMAL
+from towline.wire.yamux_model import Data, Ended, Event, Failed, Limits, Opened, Reset, Stream, WentAway
+
+MESSAGE_BYTES = 64 * 1024
+"""A message is sent when it holds this much: two full frames; a third may reach over it."""
+
+MESSAGES_PER_TURN = 16
+"""Then the event loop gets a turn: one megabyte takes it less than a millisecond."""
+
+_log = logging.getLogger("towline.tunnel.mux")
+
+
+class Mux:
+    """All streams of one tunnel.
+
+    Args: accept: makes the owner of a stream that the peer opened; None when it may not open any. failed: the peer
+    broke the protocol, or went away with an error: the tunnel must be closed.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        is_client: bool,
+        accept: Callable[[Stream], Receiver] | None,
+        failed: Callable[[str], None],
+        limits: Limits | None = None,
+        clock: Clock = REAL_CLOCK,
+    ) -> None:
+        self.yamux = Yamux(is_client=is_client, accepts=accept is not None, limits=limits, monotonic=clock.monotonic)
+        self.clock = clock
+        self._channel = channel
+        self._accept = accept
+        self._failed = failed
+        self._scheduled = False
+        self._closing: set[StreamTransport] = set()
+        self._loop = asyncio.get_running_loop()
+
+    def __repr__(self) -> str:
+        return f"<Mux {self.yamux!r} over {self._channel!r}>"
+
+    def open(self) -> Stream:
+        """Open a stream; the caller sets its `owner` at once. Raises: TooManyStreams."""
+        stream = self.yamux.open()
+        self.schedule()
+        return stream
+
+    def close_when_sent(self, transport: StreamTransport) -> None:
+        """Finish a transport as soon as its last byte has been handed to the line."""
+        self._closing.add(transport)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """Send what there is at the end of this turn of the event loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def receive(self, data: memoryview) -> None:
+        """Take bytes from the channel."""
+        self.yamux.round_trip = self._channel.round_trip
+        for event in self.yamux.receive(data):
+            if type(event) is Data:
+                try:
+                    event.stream.owner.data_arrived(event.payload)
+                except Exception as error:
+                    self._owner_failed(event.stream, error)
+            else:
+                self._dispatch(event)
+        if self.yamux.has_output:
+            self.schedule()
+
+    def flush(self) -> None:
+        """Send until there is nothing left or no room."""
+        self._scheduled = False
+        channel, yamux = self._channel, self.yamux
+        for _ in range(MESSAGES_PER_TURN):
+            if channel.paused or not channel.is_open or not yamux.has_output:
+                break
+            out = bytearray(HEADROOM)
+            yamux.take(out, MESSAGE_BYTES)
+            if len(out) > HEADROOM:
+                channel.send_binary(out)
+            self._tell_drained()
+        else:
+            self.schedule()
+        if self._closing:
+            self._finish_sent()
+
+    def lose(self, error: StreamError) -> None:
+        """The channel is gone: every stream ends with this error."""
+        for stream in self.yamux.streams:
+            self._tell_lost(stream, error)
+        self._closing.clear()
+
+    def _dispatch(self, event: Event) -> None:
+        match event:
+            case Opened(stream=stream):
+                stream.owner = self._accept(stream) if self._accept is not None else GONE
+            case Ended(stream=stream):
+                try:
+                    stream.owner.end_arrived()
+                except Exception as error:
+                    self._owner_failed(stream, error)
+            case Reset(stream=stream, broken_rule=rule):
+                self._tell_lost(stream, Broken(rule) if rule else EndedThere("the other side reset the stream"))
+            case WentAway(code=code) if code != NORMAL:
+                self._failed(f"the peer went away with yamux code {code}")
+            case Failed(reason=reason):
+                self.flush()
+                self._failed(reason)
+            case _:
+                """A pong, or a go-away that only forbids new streams: nothing to do."""
+
+    def _tell_lost(self, stream: Stream, error: StreamError) -> None:
+        if stream.owner is not None:
+            stream.owner.lost(error)
+
+    def _tell_drained(self) -> None:
+        drained = self.yamux.drained
+        while drained:
+            stream = drained.pop()
+            try:
+                stream.owner.room_arrived()
+            except Exception as error:
+                self._owner_failed(stream, error)
+
+    def _finish_sent(self) -> None:
+        for transport in [t for t in self._closing if t.stream.end_sent or t.stream.gone]:
+            self._closing.discard(transport)
+            transport.finish(None)
+
+    def _owner_failed(self, stream: Stream, error: Exception) -> None:
+        """One protocol raised: its stream ends, the tunnel goes on."""
+        _log.error("stream %d: its protocol failed", stream.id, exc_info=error)
+        owner = stream.owner
+        self.yamux.reset(stream)
+        self.schedule()
+        owner.lost(Broken(f"{type(error).__name__} in the receiver of the stream"))

@@ -1,0 +1,380 @@
+"""One WebSocket of a tunnel, for both ends: messages, liveness, limits, closing. It knows neither yamux nor the link.
+
+picows does the framing. Its server side is driven through `WSProtocol`, which it does not document: the edge owns the
+socket and hands it over with the request head already read. `tests/integration/test_tunnel_websocket.py` pins what
+is relied on: the constructor, `set_protocol` on plain and TLS transports, feeding bytes by `get_buffer`.
+Only `send_reuse_external_bytearray` is used for messages: `send` gives uvloop a view of a buffer that the next send
+overwrites (messages over 8 KiB from the server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+
+from towline.aio.clock import REAL_CLOCK, Clock, Timer
+from towline.tunnel.errors import (
+    ABNORMAL_CLOSE,
+    NO_CODE,
+    NORMAL_CLOSE,
+    POLICY_VIOLATION,
+    TOO_BIG,
+    WEBSOCKET_PROTOCOL_ERROR,
+    Closed,
+)
+from towline.wire import link
+
+MAX_BINARY_BYTES = 1024 * 1024
+"""Largest binary message accepted: ours are some 100 KiB, older agents write whole windows."""
+
+MAX_FRAGMENTS = 1024
+"""Frames of one message. Proxies fragment rarely; a million empty fragments is an attack."""
+
+HEADROOM = 14
+"""Bytes that picows wants free in front of a message for the longest frame header."""
+
+READ_CHUNK_BYTES = 64 * 1024
+"""What one read of the socket may take: picows doubles its buffer when it is full, and never gives it back."""
+
+READ_BUFFER_BYTES = 2048
+"""First size of that buffer: an idle agent never needs more, and there are thousands of them."""
+
+SEND_HIGH_BYTES = 128 * 1024
+"""Unsent bytes in the process at which writing stops: what a control message may have to wait behind."""
+
+SEND_LOW_BYTES = 32 * 1024
+"""Unsent bytes at which it goes on: some are left, so that the line never runs dry."""
+
+KERNEL_UNSENT_BYTES = 128 * 1024
+"""Unsent bytes in the kernel (TCP_NOTSENT_LOWAT), for the same reason; bytes in flight are not limited."""
+
+PING_INTERVAL = 15.0
+"""Seconds: below the idle timeouts of common proxies (30 to 60 s)."""
+
+PONG_TIMEOUT = 10.0
+"""Seconds without any frame after a ping: dead after 25 s of silence at most."""
+
+MAX_PINGS_PER_INTERVAL = 64
+"""Pings of the peer in one ping interval; it needs two at most."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds until a peer that does not take our last bytes is cut off."""
+
+SMOOTHING = 8
+"""A longer round trip moves the estimate by this fraction, a shorter one at once: a queue is no distance."""
+
+_PING = struct.Struct(">Q")
+_logger = logging.LoggerAdapter(logging.getLogger("towline.tunnel.websocket"), {})
+"""An adapter, as picows makes a new logger per connection from a plain one."""
+logging.getLogger("towline.tunnel.websocket").setLevel(logging.CRITICAL)
+
+
+class ChannelEvents(Protocol):
+    """Who uses a channel."""
+
+    def text_arrived(self, text: bytes) -> None:
+        """A whole text message."""
+
+    def binary_arrived(self, data: memoryview) -> None:
+        """Part of the byte stream that binary messages are; valid only during the call."""
+
+    def writable(self) -> None:
+        """`paused` became false."""
+
+    def channel_closed(self, closed: Closed) -> None:
+        """The channel is gone; called once, and only after it was open."""
+
+
+class LinkProtocol(WSProtocol):  # type: ignore[misc]
+    """picows' protocol with a bound on its read buffer and on what it reads before the peer is known."""
+
+    __slots__ = ("budget_bytes",)
+
+    def __init__(
+        self, *, is_client: bool, factory: Callable[..., object], host: str = "", path: str = "", headers: object = None
+    ) -> None:
+        super().__init__(
+            host if is_client else None,
+            path if is_client else None,
+            is_client,
+            factory,
+            _logger,
+            True,  # disconnect when a callback raises
+            None,  # the caller has its own deadline for the handshake
+            False,  # no automatic pings: they cost a task per connection
+            PING_INTERVAL,
+            PONG_TIMEOUT,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,  # no automatic pongs: they have no bound
+            max(MAX_BINARY_BYTES, link.MAX_MESSAGE_BYTES),
+            headers,
+            READ_BUFFER_BYTES,
+        )
+        self.budget_bytes: int | None = None
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        view: memoryview = WSProtocol.get_buffer(self, sizehint)
+        return view if len(view) <= READ_CHUNK_BYTES else view[:READ_CHUNK_BYTES]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.budget_bytes is not None:
+            self.budget_bytes -= nbytes
+            if self.budget_bytes < 0:
+                self.transport.underlying_transport.abort()
+                return
+        WSProtocol.buffer_updated(self, nbytes)
+
+    def feed(self, data: bytes) -> None:
+        """Give it bytes that somebody else has read from its transport."""
+        view = memoryview(data)
+        while view:
+            buffer = self.get_buffer(len(view))
+            count = min(len(buffer), len(view))
+            buffer[:count] = view[:count]
+            self.buffer_updated(count)
+            view = view[count:]
+
+
+class Channel(WSListener):
+    """The WebSocket, seen from above."""
+
+    def __init__(self, *, clock: Clock = REAL_CLOCK, ping_interval: float = PING_INTERVAL) -> None:
+        self.paused = False
+        """While true nothing but `close` may be sent; `writable` tells when it is over."""
+        self.closed: Closed | None = None
+        self.round_trip = 0.0
+        """Seconds, smoothed towards the shortest; 0 until the first pong."""
+        self.last_round_trip = 0.0
+        self.messages_in = 0
+        self.on_open: Callable[[], None] | None = None
+        """Called once when the handshake of the WebSocket is complete."""
+        self.protocol: LinkProtocol | None = None
+        """Set by whoever accepted the connection, when it has a budget."""
+        self._events: ChannelEvents | None = None
+        self._clock = clock
+        self._ping_interval = ping_interval
+        self._transport: WSTransport | None = None
+        self._timer: Timer | None = None
+        self._heard = True
+        self._ping_number = 0
+        self._ping_sent_at = 0.0
+        self._peer_pings = 0
+        self._owed_pong: bytes | None = None
+        self._fragment_kind: WSMsgType | None = None
+        self._fragments = 0
+        self._text = bytearray()
+
+    def __repr__(self) -> str:
+        state = str(self.closed) if self.closed else "paused" if self.paused else "open"
+        return f"<Channel {state} rtt={self.round_trip * 1000:.1f}ms>"
+
+    # -- for the layer above -----------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self._transport is not None and self.closed is None
+
+    @property
+    def transport(self) -> WSTransport:
+        """picows' transport.
+
+        Raises: RuntimeError: the handshake is not complete.
+        """
+        if self._transport is None:
+            raise RuntimeError("the WebSocket is not open yet")
+        return self._transport
+
+    def lift_budget(self) -> None:
+        """Stop counting what the peer sends; see `LinkProtocol.budget_bytes`."""
+        if self.protocol is not None:
+            self.protocol.budget_bytes = None
+
+    def attach(self, events: ChannelEvents) -> None:
+        """Say who gets the messages; before the first one can arrive."""
+        self._events = events
+
+    def send_binary(self, buffer: bytearray) -> None:
+        """Send a binary message that begins HEADROOM bytes into the buffer; the buffer is scribbled on."""
+        self.transport.send_reuse_external_bytearray(WSMsgType.BINARY, buffer, HEADROOM)
+
+    def send_text(self, text: bytes) -> None:
+        """Send a text message."""
+        self.transport.send_reuse_external_bytearray(WSMsgType.TEXT, bytearray(HEADROOM) + text, HEADROOM)
+
+    def close(self, code: int = NORMAL_CLOSE, reason: str = "") -> None:
+        """Say goodbye and close; what was sent before still goes out, for CLOSE_TIMEOUT at most."""
+        if self.closed is not None:
+            return
+        closed = Closed(code, reason)
+        if self._transport is not None and not self._transport.is_disconnected:
+            _send_close(self._transport, code, reason)
+            self._transport.disconnect()
+            self._clock.call_later(CLOSE_TIMEOUT, self._transport.underlying_transport.abort)
+        self._finish(closed)
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection without a word: the peer is gone or hostile."""
+        if self._transport is not None:
+            self._transport.disconnect(False)
+        self._finish(Closed(ABNORMAL_CLOSE, reason))
+
+    # -- for picows --------------------------------------------------------------------------
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        _tune(transport.underlying_transport)
+        if self.closed is not None:
+            transport.disconnect(False)
+            return
+        self._send_ping()
+        if self.on_open is not None:
+            self.on_open()
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        self._heard = True
+        if self.closed is not None or self._events is None:
+            return
+        kind = frame.msg_type
+        if kind is WSMsgType.BINARY and frame.fin and self._fragment_kind is None:
+            self.messages_in += 1
+            self._events.binary_arrived(frame.get_payload_as_memoryview())
+        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(WEBSOCKET_PROTOCOL_ERROR, "reserved bits are set")
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._data_frame(kind, frame)
+        elif kind is WSMsgType.PING:
+            self._ping_arrived(frame.get_payload_as_bytes())
+        elif kind is WSMsgType.PONG:
+            self._pong_arrived(frame.get_payload_as_bytes())
+        else:
+            self._close_arrived(frame)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._finish(Closed(ABNORMAL_CLOSE, "the connection was lost", by_peer=True))
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        if self.closed is not None:
+            return
+        if self._owed_pong is not None:
+            pong, self._owed_pong = self._owed_pong, None
+            self.transport.send_pong(pong)
+        if self._events is not None:
+            self._events.writable()
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def _data_frame(self, kind: WSMsgType, frame: WSFrame) -> None:
+        continues = kind is WSMsgType.CONTINUATION
+        if continues != (self._fragment_kind is not None):
+            self.close(WEBSOCKET_PROTOCOL_ERROR, "fragments out of order")
+            return
+        whole_kind = self._fragment_kind if continues else kind
+        self._fragments += 1
+        if self._fragments > MAX_FRAGMENTS:
+            self.close(POLICY_VIOLATION, f"more than {MAX_FRAGMENTS} fragments")
+            return
+        self._fragment_kind = None if frame.fin else whole_kind
+        if whole_kind is WSMsgType.TEXT:
+            self._text_fragment(frame)
+        elif self._events is not None:
+            self._events.binary_arrived(frame.get_payload_as_memoryview())
+        if frame.fin:
+            self._fragments = 0
+            self.messages_in += 1
+
+    def _text_fragment(self, frame: WSFrame) -> None:
+        if len(self._text) + frame.payload_size > link.MAX_MESSAGE_BYTES:
+            self.close(TOO_BIG, f"a text message over {link.MAX_MESSAGE_BYTES} bytes")
+            return
+        if frame.fin and not self._text:
+            text = frame.get_payload_as_bytes()
+        else:
+            self._text += frame.get_payload_as_memoryview()
+            if not frame.fin:
+                return
+            text = bytes(self._text)
+            self._text = bytearray()
+        if self._events is not None:
+            self._events.text_arrived(text)
+
+    def _close_arrived(self, frame: WSFrame) -> None:
+        code = int(cast(int, frame.get_close_code())) or NO_CODE
+        reason = bytes(frame.get_close_message() or b"").decode("utf-8", "replace")
+        if self._transport is not None:
+            _send_close(self._transport, NORMAL_CLOSE if code == NO_CODE else code, "")
+            self._transport.disconnect()
+        self._finish(Closed(code, reason, by_peer=True))
+
+    # -- liveness ----------------------------------------------------------------------------
+
+    def _send_ping(self) -> None:
+        self._peer_pings = 0
+        self._heard = False
+        if not self.paused:
+            self._ping_number += 1
+            self._ping_sent_at = self._clock.monotonic()
+            self.transport.send_ping(_PING.pack(self._ping_number))
+        self._timer = self._clock.call_later(PONG_TIMEOUT, self._check_heard)
+
+    def _check_heard(self) -> None:
+        if self.closed is not None:
+            return
+        if not self._heard:
+            self.abort(f"nothing was heard for {self._ping_interval + PONG_TIMEOUT:g} seconds")
+            return
+        pause = max(0.0, self._ping_interval - PONG_TIMEOUT)
+        self._timer = self._clock.call_later(pause, self._send_ping)
+
+    def _ping_arrived(self, payload: bytes) -> None:
+        self._peer_pings += 1
+        if self._peer_pings > MAX_PINGS_PER_INTERVAL:
+            self.close(POLICY_VIOLATION, "too many pings")
+        elif self.paused:
+            self._owed_pong = payload
+        else:
+            self.transport.send_pong(payload)
+
+    def _pong_arrived(self, payload: bytes) -> None:
+        if payload != _PING.pack(self._ping_number) or not self._ping_sent_at:
+            return
+        sample = max(0.0, self._clock.monotonic() - self._ping_sent_at)
+        self._ping_sent_at = 0.0
+        self.last_round_trip = sample
+        if not self.round_trip or sample < self.round_trip:
+            self.round_trip = sample
+        else:
+            self.round_trip += (sample - self.round_trip) / SMOOTHING
+
+    def _finish(self, closed: Closed) -> None:
+        if self.closed is not None:
+            return
+        self.closed = closed
+        if self._timer is not None:
+            self._timer.cancel()
+        events, self._events = self._events, None
+        if events is not None:
+            events.channel_closed(closed)
+
+
+def _send_close(transport: WSTransport, code: int, reason: str) -> None:
+    """A close frame holds 125 bytes, two of them the code (RFC 6455, section 5.5); picows takes any code."""
+    short = reason.encode()[:123].decode("utf-8", "ignore").encode()
+    transport.send_close(cast(WSCloseCode, code), short)
+
+
+def _tune(transport: asyncio.Transport) -> None:
+    transport.set_write_buffer_limits(high=SEND_HIGH_BYTES, low=SEND_LOW_BYTES)
+    sock = transport.get_extra_info("socket")
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
