@@ -42,12 +42,16 @@ PROBLEMS_SHOWN = 20
 
 def install(app: FastAPI) -> None:
     """Answer every error of an app in our shape."""
-    app.add_exception_handler(ApiError, _answer)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(WebSocketRequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(DBAPIError, _answer_database)
-    app.add_exception_handler(Exception, _answer_unexpected)
+    handlers: dict[type[Exception], Any] = {  # one handler serves requests and WebSockets: Any, for Starlette's types
+        ApiError: _answer,
+        RequestValidationError: _answer_invalid,
+        WebSocketRequestValidationError: _answer_invalid,
+        HTTPException: _answer_http,
+        DBAPIError: _answer_database,
+        Exception: _answer_unexpected,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
 
 
 def request_id(connection: HTTPConnection) -> str:

@@ -15,6 +15,7 @@ from towline import __version__
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.control import answers
+from towline.control.access.accounts import Accounts
 from towline.control.access.dependencies import undeclared_routes
 from towline.control.access.service import AccessService
 from towline.control.audit.service import AuditLog
@@ -22,8 +23,11 @@ from towline.control.bus import Bus
 from towline.control.db import Database
 from towline.control.errors import StartupError
 from towline.control.guard import RequestGuard
+from towline.control.ids import DEFAULT_ORG
+from towline.control.metrics import Metrics, RequestMeter
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
+from towline.control.web import Web
 
 
 class Feature(Protocol):
@@ -48,10 +52,18 @@ class ControlPlane:
         self.clock = clock
         self.sealer = sealer
         self.tasks = TaskOwner("control")
+        self.metrics = Metrics()
         self.audit = AuditLog()
+        self.default_org = DEFAULT_ORG
         self.access = AccessService(self)
+        self.accounts = Accounts(self)
+        self.web = Web()
         self.features: list[Feature] = []
         self.draining = False
+        self.setup_token = ""
+        """Shown to the operator once, on an empty database."""
+        self.fingerprint = ""
+        """`sha256:…` of the authority's certificate; empty until the server has its TLS."""
 
     def __repr__(self) -> str:
         return f"<ControlPlane {self.db!r} {len(self.features)} features>"
@@ -73,13 +85,25 @@ class ControlPlane:
 def routers() -> Sequence[APIRouter]:
     """Return the router of every feature, in the order that the API's documentation shows them."""
     from towline.control.access.api import router as access
+    from towline.control.access.users_api import router as users
+    from towline.control.audit.api import router as audit
+    from towline.control.system.api import router as system
 
-    return (access,)
+    return (system, access, users, audit)
 
 
 def create_app(control: ControlPlane) -> FastAPI:
     """Build the API. Raises: StartupError: a route names neither a permission nor why it is public."""
-    app = FastAPI(title="Towline", version=__version__, openapi_url=None, docs_url=None, redoc_url=None)
+    body_bytes = control.settings.body_bytes
+    app = FastAPI(
+        title="Towline",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=body_bytes,
+        redirect_slashes=False,
+    )
     app.state.control = control
     answers.install(app)
     for router in routers():
@@ -87,5 +111,6 @@ def create_app(control: ControlPlane) -> FastAPI:
     undeclared = undeclared_routes(app.routes)
     if undeclared:
         raise StartupError(f"routes without a declared permission: {', '.join(undeclared)}")
-    app.add_middleware(RequestGuard, body_bytes=control.settings.body_bytes)
+    app.add_middleware(RequestMeter, metrics=control.metrics)
+    app.add_middleware(RequestGuard, body_bytes=body_bytes)
     return app

@@ -145,7 +145,7 @@ class Transaction(AsyncSession):
 
     async def now(self) -> datetime:
         """Read the database's clock."""
-        moment = await self.scalar(select(now()))
+        moment: datetime | None = await self.scalar(select(now()))
         assert moment is not None
         return moment
 
@@ -249,7 +249,12 @@ def _postgres_engine(url: URL) -> AsyncEngine:
     )
 
 
-def _sqlite_engine(url: URL, *, readers: int) -> AsyncEngine:
+def sqlite_migration_engine(url: URL) -> AsyncEngine:
+    """Return an engine without foreign keys: rebuilding a table would delete what refers to it."""
+    return _sqlite_engine(url, readers=0, foreign_keys=False)
+
+
+def _sqlite_engine(url: URL, *, readers: int, foreign_keys: bool = True) -> AsyncEngine:
     engine = create_async_engine(
         url, pool_size=readers or 1, max_overflow=0, pool_timeout=POOL_WAIT, hide_parameters=True
     )
@@ -263,7 +268,7 @@ def _sqlite_engine(url: URL, *, readers: int) -> AsyncEngine:
         if not readers:
             cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
-        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute(f"PRAGMA foreign_keys={'ON' if foreign_keys else 'OFF'}")
         cursor.execute(f"PRAGMA query_only={'ON' if readers else 'OFF'}")
         cursor.close()
 

@@ -51,6 +51,9 @@ class Access:
     actor: Actor
     rights: Rights
     watcher: Watcher | None = field(default=None, repr=False, compare=False)
+    csrf_token: str = field(default="", repr=False, compare=False)
+    """For the forms of a page; empty without a session."""
+    org_name: str = field(default="", compare=False)
 
     @property
     def org_id(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Row, func, or_, select, update
+from sqlalchemy import Select, func, or_, select, update
 
 from towline.control.access.models import ApiToken, Grant, Organisation, Session, SetupToken, Ticket, User
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
@@ -63,7 +63,7 @@ async def token_by_id(tx: Transaction, token_id: str) -> ApiToken | None:
     return (await tx.execute(_live_token().where(ApiToken.id == token_id))).scalar_one_or_none()
 
 
-def _live_token():  # type: ignore[no-untyped-def]  # the type is long and says nothing
+def _live_token() -> Select[ApiToken]:
     return (
         select(ApiToken)
         .outerjoin(User, User.id == ApiToken.user_id)
@@ -77,6 +77,10 @@ def _live_token():  # type: ignore[no-untyped-def]  # the type is long and says 
 
 async def user_by_id(tx: Transaction, user_id: str) -> User | None:
     return await tx.get(User, user_id)
+
+
+async def org_name(tx: Transaction, org_id: str) -> str:
+    return await tx.scalar(select(Organisation.name).where(Organisation.id == org_id)) or ""
 
 
 async def rights_of(tx: Transaction, org_id: str, kind: str, subject_id: str) -> tuple[Right, ...]:
@@ -93,7 +97,7 @@ async def note_used(tx: Transaction, table: type[Session] | type[ApiToken], row_
     await tx.execute(update(table).where(table.id == row_id, stale).values(used_at=now()))
 
 
-async def redeem_ticket(tx: Transaction, secret_hash: str) -> Row[tuple[str, str]] | None:
+async def redeem_ticket(tx: Transaction, secret_hash: str) -> tuple[str, str] | None:
     """Use a ticket up, in one statement. Returns its session and token ids."""
     statement = (
         update(Ticket)
@@ -101,7 +105,8 @@ async def redeem_ticket(tx: Transaction, secret_hash: str) -> Row[tuple[str, str
         .values(used_at=now())
         .returning(Ticket.session_id, Ticket.token_id)
     )
-    return (await tx.execute(statement)).one_or_none()
+    row = (await tx.execute(statement)).one_or_none()
+    return None if row is None else (row.session_id, row.token_id)
 
 
 async def has_users(tx: Transaction) -> bool:

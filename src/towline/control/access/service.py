@@ -44,6 +44,7 @@ class Principal:
 
     actor: Actor
     rights: Rights
+    org_name: str
 
 
 class AccessService:
@@ -74,7 +75,9 @@ class AccessService:
         )
         if throttled:
             self._requests.check(actor.token_id or actor.session_id, "requests")
-        return Access(actor, principal.rights, self.watch)
+        secret = session_cookie(connection) if actor.session_id else ""
+        form_token = secrets.form_token(secret) if secret else ""
+        return Access(actor, principal.rights, self.watch, form_token, principal.org_name)
 
     async def _principal(self, connection: HTTPConnection) -> Principal:
         headers = connection.headers.getlist("authorization")
@@ -99,7 +102,7 @@ class AccessService:
             raise unauthenticated("this is no ticket of Towline", "get one from /api/v1/tickets")
         async with self._control.db.begin() as tx:
             row = await repository.redeem_ticket(tx, secrets.hashed(ticket))
-            found = None if row is None else await self._reload(tx, row.session_id, row.token_id)
+            found = None if row is None else await self._reload(tx, *row)
         if found is None:
             raise unauthenticated("the ticket is used up or expired", "a ticket holds for 30 s and opens one stream")
         return found
@@ -252,7 +255,8 @@ async def _check_form(connection: HTTPConnection, secret: str) -> None:
 async def session_principal(tx: Transaction, row: repository.KnownSession) -> Principal:
     """Return who a session speaks for."""
     actor = Actor("session", row.user.org_id, row.user.id, row.user.username, session_id=row.session.id)
-    return Principal(actor, Rights(await repository.rights_of(tx, row.user.org_id, "user", row.user.id)))
+    rights = Rights(await repository.rights_of(tx, row.user.org_id, "user", row.user.id))
+    return Principal(actor, rights, await repository.org_name(tx, row.user.org_id))
 
 
 async def token_principal(tx: Transaction, token: ApiToken) -> Principal:
@@ -260,9 +264,9 @@ async def token_principal(tx: Transaction, token: ApiToken) -> Principal:
     if not token.user_id:
         granted = await repository.rights_of(tx, token.org_id, "token", token.id)
         actor = Actor("token", token.org_id, "", token.name, token_id=token.id)
-        return Principal(actor, Rights(granted))
+        return Principal(actor, Rights(granted), await repository.org_name(tx, token.org_id))
     granted = await repository.rights_of(tx, token.org_id, "user", token.user_id)
     user = await repository.user_by_id(tx, token.user_id)
     limit = (Right(Role(token.limit_role), repository.reach_from(token.limit_reach)),) if token.limit_role else None
     actor = Actor("token", token.org_id, token.user_id, user.username if user else "", token_id=token.id)
-    return Principal(actor, Rights(granted, limit))
+    return Principal(actor, Rights(granted, limit), await repository.org_name(tx, token.org_id))

@@ -69,9 +69,14 @@ POSTGRES_TRIGGERS = (
     "FOR EACH ROW EXECUTE FUNCTION audit_event_guard()",
 )
 
+
+def _when_created(statement: str, dialect: str) -> None:
+    """Make a trigger with the table; the first migration names the same statements."""
+    ddl: DDL = DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]
+    event.listen(AuditEvent.__table__, "after_create", ddl.execute_if(dialect=dialect))
+
+
 for _statement in SQLITE_TRIGGERS:
-    event.listen(AuditEvent.__table__, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect="sqlite"))
+    _when_created(_statement, "sqlite")
 for _statement in POSTGRES_TRIGGERS:
-    event.listen(
-        AuditEvent.__table__, "after_create", DDL(_statement.replace("%", "%%")).execute_if(dialect="postgresql")
-    )
+    _when_created(_statement, "postgresql")
