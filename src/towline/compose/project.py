@@ -53,20 +53,27 @@ def parse(raw: bytes | str, values: Mapping[str, str] | None = None, *, name: st
         found.append(Problem(path, loaded.mark(path), message))
 
     model = normal.normalise(data, report)
-    project = build(model, name=name, folder=folder or UNKNOWN_FOLDER)
+    profiles = (values or {}).get("COMPOSE_PROFILES", "")
+    project = build(model, name=name, folder=folder or UNKNOWN_FOLDER, profiles=profiles)
     found.extend(structure.check(project, loaded))
     return Parsed(loaded, project, tuple(found), interpolation.uses(loaded))
 
 
-def build(model: dict[str, Any], *, name: str = "", folder: str = UNKNOWN_FOLDER) -> Project:
-    """Make a project of a normal model, ours or that of `docker compose config`."""
+def build(model: dict[str, Any], *, name: str = "", folder: str = UNKNOWN_FOLDER, profiles: str = "") -> Project:
+    """Make a project of a normal model, ours or that of `docker compose config`.
+
+    Args: profiles: the chosen ones, with commas between, as `COMPOSE_PROFILES` has them.
+    """
+    chosen = {word.strip() for word in profiles.split(",")}
     waited_for = {
         other
         for body in model["services"].values()
         for other, terms in body.get("depends_on", {}).items()
         if terms.get("condition") == "service_completed_successfully"
     }
-    services = {each: _service(each, body, folder, each in waited_for) for each, body in model["services"].items()}
+    services = {
+        each: _service(each, body, folder, each in waited_for, chosen) for each, body in model["services"].items()
+    }
     return Project(
         name=name or normal.scalar_text(model.get("name")),
         services=services,
@@ -79,7 +86,7 @@ def build(model: dict[str, Any], *, name: str = "", folder: str = UNKNOWN_FOLDER
     )
 
 
-def _service(name: str, body: dict[str, Any], folder: str, is_waited_for: bool) -> Service:
+def _service(name: str, body: dict[str, Any], folder: str, is_waited_for: bool, profiles: set[str]) -> Service:
     restart = restart_policy(body)
     published = tuple(_published(body))
     healthcheck = body.get("healthcheck") or {}
@@ -90,7 +97,7 @@ def _service(name: str, body: dict[str, Any], folder: str, is_waited_for: bool) 
         build=body.get("build"),
         lifetime=_lifetime(is_waited_for, restart, has_healthcheck or bool(published)),
         replicas=_replicas(body),
-        is_active=not body.get("profiles"),
+        is_active=not (own := body.get("profiles")) or "*" in profiles or bool(profiles & set(map(str, own))),
         has_healthcheck=has_healthcheck,
         restart=restart,
         depends_on={
