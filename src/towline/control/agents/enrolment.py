@@ -12,10 +12,8 @@ from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 
-from towline.aio.clock import REAL_CLOCK, Clock
 from towline.control.access.actor import Actor
-from towline.control.access.throttle import per_minute as throttle_per_minute
-from towline.control.access.throttle import throttled
+from towline.control.access.throttle import Throttle, throttled
 from towline.control.agents import join_tokens, keys, refusals, repository
 from towline.control.agents.challenges import Challenges
 from towline.control.agents.identity import IdentitySource
@@ -73,15 +71,13 @@ class Enrolment:
         audit: AuditLog,
         identity: IdentitySource,
         challenges: Challenges,
-        *,
-        per_minute: int,
-        clock: Clock = REAL_CLOCK,
+        throttle: Throttle,
     ) -> None:
         self._db = db
         self._audit = audit
         self._identity = identity
         self._challenges = challenges
-        self._throttle = throttle_per_minute(clock, per_minute)
+        self._throttle = throttle
 
     def challenge(self) -> str:
         """Return a nonce for one enrolment."""

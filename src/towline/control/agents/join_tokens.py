@@ -21,6 +21,7 @@ from towline.control.clusters.selectors import BadLabel, check_labels
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import is_id, new_id
+from towline.control.listing import Listed, ListQuery, fetch
 from towline.wire import tokens
 
 DEFAULT_TTL = 3600.0
@@ -30,6 +31,10 @@ SHORTEST_TTL = 60.0
 MOST_USES = 1000
 """Hosts that one token may bring in, for images that join at first boot."""
 MOST_NETWORKS = 32
+SORTS = {"created_at": JoinToken.created_at, "expires_at": JoinToken.expires_at, "cluster_name": JoinToken.cluster_name}
+
+Joined = dict[str, list[dict[str, str]]]
+"""Token id to who joined with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +84,20 @@ class JoinTokens:
             )  # fmt: skip
         return Minted(row, token)
 
-    async def find(self, access: Access, token_id: str) -> JoinToken:
-        """Raises: ApiError: join_token_not_found."""
+    async def page(self, access: Access, asked: ListQuery) -> tuple[Listed[JoinToken], Joined]:
+        """Return a page of tokens, newest first, and who joined with them."""
         access.require_org(Permission.JOIN_TOKEN_MANAGE)
         async with self._db.read() as tx:
-            return await _token(tx, access, token_id)
+            query = repository.tokens(access.org_id, asked.search)
+            found = await fetch(tx, query, asked, sorts=SORTS, default="-created_at", key=JoinToken.id)
+            return found, await _joined(tx, [row.id for row in found.rows])
+
+    async def find(self, access: Access, token_id: str) -> tuple[JoinToken, list[dict[str, str]]]:
+        """Return a token and who joined with it. Raises: ApiError: join_token_not_found."""
+        access.require_org(Permission.JOIN_TOKEN_MANAGE)
+        async with self._db.read() as tx:
+            row = await _token(tx, access, token_id)
+            return row, (await _joined(tx, [row.id])).get(row.id, [])
 
     async def revoke(self, access: Access, token_id: str) -> None:
         """End a token; agents that joined with it stay. Raises: ApiError: join_token_not_found."""
@@ -143,6 +157,14 @@ def _check_networks(networks: Sequence[str]) -> None:
             ipaddress.ip_network(network, strict=False)
         except ValueError as error:
             raise ApiError(ErrorCode.INVALID, "networks are written like 10.0.0.0/8 or 2001:db8::/32") from error
+
+
+async def _joined(tx: Transaction, token_ids: Sequence[str]) -> Joined:
+    found: Joined = {}
+    for agent in await repository.agents_by_token(tx, token_ids):
+        seen = {"agent_id": agent.id, "cluster_id": agent.cluster_id or "", "hostname": agent.hostname}
+        found.setdefault(agent.join_token_id, []).append(seen | {"state": agent.state})
+    return found
 
 
 async def _existing_cluster(tx: Transaction, access: Access, wanted: Wanted) -> str:

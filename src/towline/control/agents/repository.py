@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import Select, case, delete, select, update
 
 from towline.control.agents.models import Agent, AgentKey, JoinToken
 from towline.control.db import Transaction, now
@@ -19,6 +19,12 @@ async def token_by_digest(tx: Transaction, digest: str) -> JoinToken | None:
 async def token_by_id(tx: Transaction, org_id: str, token_id: str) -> JoinToken | None:
     found = select(JoinToken).where(JoinToken.id == token_id, JoinToken.org_id == org_id)
     return (await tx.execute(found)).scalar_one_or_none()
+
+
+def tokens(org_id: str, search: str = "") -> Select[Any]:
+    """Return the query of an organisation's join tokens, without order."""
+    query = select(JoinToken).where(JoinToken.org_id == org_id)
+    return query.where(JoinToken.cluster_name.icontains(search, autoescape=True)) if search else query
 
 
 async def use_token(tx: Transaction, digest: str) -> bool:

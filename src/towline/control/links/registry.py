@@ -173,7 +173,7 @@ class Links:
             address=session.remote_address,
         )
         if old is not None:
-            _say_goodbye(old, link.Goodbye(reason="replaced", pause=REPLACED_PAUSE, text="a newer link took over"))
+            self.supersede(old)
         session.on_close(lambda closed: self._ended(new, closed))
         session.start(lambda message: self._handle(new, message))
         for handler in self._up:
@@ -187,6 +187,10 @@ class Links:
             found.session.send_now(link.Error(code=refusal.code, message=refusal.message, fatal=True))
             goodbye = link.Goodbye(reason=refusal.code, final=refusal.final, pause=refusal.pause, text=refusal.message)
             _say_goodbye(found, goodbye, refusal.close_code)
+
+    def supersede(self, one: Link) -> None:
+        """End a link because a newer one of the same agent is there."""
+        _say_goodbye(one, link.Goodbye(reason="replaced", pause=REPLACED_PAUSE, text="a newer link took over"))
 
     def drain(self, pause: float) -> None:
         """Send every agent away for a moment: this process stops."""

@@ -1,0 +1,88 @@
+"""Wiring of everything that has to do with agents: who they are, their links, clusters, jobs and streams.
+
+`ControlPlane` holds one `Fleet`; the edge hands sockets to its `acceptor`. No rules live here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from towline.aio.tasks import TaskOwner
+from towline.control.agents.challenges import Challenges
+from towline.control.agents.connect import Admissions
+from towline.control.agents.enrolment import Enrolment
+from towline.control.agents.identity import IdentitySource
+from towline.control.agents.join_tokens import JoinTokens
+from towline.control.agents.service import Agents
+from towline.control.clusters.reports import Reports
+from towline.control.clusters.service import Clusters
+from towline.control.ids import new_id
+from towline.control.links.door import Door
+from towline.control.links.registry import Links
+from towline.control.links.revocations import Revocations
+from towline.tunnel.accept import LinkAcceptor
+from towline.wire import link
+
+if TYPE_CHECKING:
+    from towline.control.app import ControlPlane
+
+LINK_PATH = "/api/v1/agents/link"
+DRAIN_PAUSE = 1.0
+"""Seconds that agents stay away when the server stops, before their own jitter: a restart takes about that long."""
+
+
+class Fleet:
+    """The services of agents and clusters, and their background work."""
+
+    def __init__(self, control: ControlPlane, identity: IdentitySource) -> None:
+        db, audit, clock = control.db, control.audit, control.clock
+        self.clock = clock
+        self.identity = identity
+        self.replica = new_id("evt")
+        self.tasks = TaskOwner("links")
+        self.links = Links(clock=clock)
+        self.reports = Reports(db, control.bus, clock=clock)
+        self.admissions = Admissions(
+            db,
+            audit,
+            owner=self.replica,
+            live_instance=self.links.live_instance,
+            cut=self.links.cut,
+            clock=clock,
+        )
+        self.agents = Agents(db, audit)
+        self.join_tokens = JoinTokens(db, audit)
+        self.enrolment = Enrolment(db, audit, identity, Challenges(clock=clock), control.access.enrolments)
+        self.clusters = Clusters(db, audit, self.links, self.agents, self.reports)
+        settings = link.LinkSettings(heartbeat_interval=control.settings.heartbeat_interval)
+        self.door = Door(
+            self.links,
+            self.admissions,
+            self.agents,
+            self.reports,
+            identity,
+            settings,
+            replica=self.replica,
+            clock=clock,
+        )
+        self.revocations = Revocations(db, control.bus, self.links, self.reports, clock=clock)
+        self.acceptor = LinkAcceptor(self.door, owner=self.tasks, clock=clock)
+        self.reports.also_flush.append(self.admissions.flush)
+
+    def __repr__(self) -> str:
+        return f"<Fleet {self.replica} {self.links!r}>"
+
+    async def start(self) -> None:
+        """Begin to take links."""
+        await self.reports.start()
+        await self.admissions.start()
+        await self.revocations.start()
+
+    async def stop(self) -> None:
+        """Send every agent away for a moment, and write what is left."""
+        self.acceptor.draining = True
+        self.links.drain(DRAIN_PAUSE)
+        await self.revocations.stop()
+        await self.admissions.stop()
+        await self.tasks.close()
+        await self.reports.stop()
