@@ -1,9 +1,9 @@
 """Every query on bundles. Each that a request leads to names the organisation."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, insert, select
 
 from towline.control.bundles.models import Bundle, BundleChunk
 from towline.control.db import Transaction
@@ -22,27 +22,19 @@ async def add(tx: Transaction, bundle: Bundle, content: bytes) -> None:
     tx.add(bundle)
     await tx.flush()
     for number, at in enumerate(range(0, len(content), CHUNK_BYTES)):
-        tx.add(BundleChunk(bundle_id=bundle.id, number=number, data=content[at : at + CHUNK_BYTES]))
-        await tx.flush()
-        tx.expire_all()
+        piece = content[at : at + CHUNK_BYTES]
+        await tx.execute(insert(BundleChunk).values(bundle_id=bundle.id, number=number, data=piece))
 
 
-async def touch(tx: Transaction, bundle_id: str, now: datetime) -> None:
-    """Note that a bundle is still wanted."""
-    await tx.execute(update(Bundle).where(Bundle.id == bundle_id).values(used_at=now))
+async def chunk(tx: Transaction, bundle_id: str, number: int) -> bytes | None:
+    """Return the bytes of one chunk; None behind the last one."""
+    query = select(BundleChunk.data).where(BundleChunk.bundle_id == bundle_id, BundleChunk.number == number)
+    return await tx.scalar(query)
 
 
-async def chunks(tx: Transaction, bundle_id: str) -> AsyncIterator[bytes]:
-    """Yield the bytes of a bundle, one chunk in memory at a time."""
-    number = 0
-    while True:
-        data = await tx.scalar(
-            select(BundleChunk.data).where(BundleChunk.bundle_id == bundle_id, BundleChunk.number == number)
-        )
-        if data is None:
-            return
-        yield data
-        number += 1
+async def total_bytes(tx: Transaction, org_id: str) -> int:
+    """Return what the bundles of an organisation take."""
+    return await tx.scalar(select(func.coalesce(func.sum(Bundle.size), 0)).where(Bundle.org_id == org_id)) or 0
 
 
 async def organisations(tx: Transaction) -> list[str]:

@@ -4,15 +4,18 @@ Pure, and possibly slow for a large file: callers run it in a thread. The judge 
 host; what is found here is found with its line before anything leaves this machine.
 """
 
-from collections.abc import Mapping, Sequence
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from towline.compose import environment, project
+from towline.compose import environment, layout, policy, project
+from towline.compose.document import KeyPath, Mark
 from towline.compose.errors import DocumentRefused, EnvironmentRefused
-from towline.compose.model import Lifetime
+from towline.compose.model import FileKind, FileUse, Lifetime
 from towline.compose.problems import dotted
-from towline.compose.project import Parsed
+from towline.compose.project import UNKNOWN_FOLDER, Parsed
+from towline.compose.text import shown
 from towline.control.deployments.schemas import Problem
 
 SECRET_STAND_IN = "towline-secret"  # noqa: S105 - shown to rules instead of a value
@@ -31,6 +34,8 @@ class Draft:
     bundle_paths: frozenset[str] | None = None
     """Paths in the bundle; None without one."""
     policy_level: str = "standard"
+    has_own_folder: bool = False
+    """An adopted project: its folder on the host has files that nobody sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,8 @@ def check(draft: Draft) -> Checked:
     except DocumentRefused as error:
         refused = Problem(message=error.message, line=error.line, column=error.column, hint=error.fix)
         return Checked(None, (refused,))
-    return Checked(parsed, tuple(_structure(parsed)))
+    found = [*_structure(parsed, draft), *_files(parsed, draft), *_policy(parsed, draft)]
+    return Checked(parsed, tuple(sorted(found, key=lambda problem: problem.severity != "error")))
 
 
 def values_of(draft: Draft) -> dict[str, str]:
@@ -90,15 +96,77 @@ def values_of(draft: Draft) -> dict[str, str]:
     return {**environment.parse(draft.env or "", known), **known}
 
 
-def _structure(parsed: Parsed) -> list[Problem]:
-    return [
-        Problem(
-            message=found.message,
-            line=found.mark.line if found.mark else 0,
-            column=found.mark.column if found.mark else 0,
-            path=dotted(found.path),
-            hint=found.fix,
-            severity="error" if found.is_error else "warning",
-        )
-        for found in parsed.problems
-    ]
+def _structure(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
+    for found in parsed.problems:
+        if not _is_our_secret(parsed, draft, found.path):
+            severity: Literal["error", "warning"] = "error" if found.is_error else "warning"
+            yield _problem(found.message, found.path, found.mark, found.fix, severity=severity)
+
+
+def _is_our_secret(parsed: Parsed, draft: Draft, path: KeyPath) -> bool:
+    """Tell whether a finding is about a secret that needs no definition in the file: the host wires it."""
+    match path:
+        case ("services", str(service), "secrets", int(index)):
+            used = parsed.project.services[service].secrets
+            return index < len(used) and used[index] in draft.secret_names
+    return False
+
+
+_IN_BUNDLE = frozenset(
+    {FileKind.ENV_FILE, FileKind.LABEL_FILE, FileKind.CONFIG, FileKind.SECRET, FileKind.EXTENDS, FileKind.INCLUDE}
+)
+"""What must be there before anything starts. Mounts may come into being on the host, builds have a folder."""
+
+
+def _files(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
+    """Find files that the project needs and nobody sent. An adopted project has files of its own on the host."""
+    if draft.has_own_folder:
+        return
+    there = draft.bundle_paths or frozenset()
+    for use in parsed.project.files:
+        path = posixpath.relpath(use.path, UNKNOWN_FOLDER)
+        if not use.required or path.startswith("..") or _is_there(use, path, there, draft):
+            continue
+        if use.kind in _IN_BUNDLE:
+            yield _missing(parsed, use, f"the file {shown(path)} is not in the bundle")
+        elif use.kind is FileKind.BUILD and not _builds_inline(parsed, use):
+            yield _missing(parsed, use, f"the build context {shown(path)} is not in the bundle")
+
+
+def _is_there(use: FileUse, path: str, there: frozenset[str], draft: Draft) -> bool:
+    if use.kind is FileKind.BUILD:
+        return bool(there) and (path == "." or any(each == path or each.startswith(f"{path}/") for each in there))
+    return path in there or (path == layout.ENV_FILE and draft.env is not None)
+
+
+def _builds_inline(parsed: Parsed, use: FileUse) -> bool:
+    service = parsed.project.services[use.services[0]]
+    return bool((service.build or {}).get("dockerfile_inline"))
+
+
+def _missing(parsed: Parsed, use: FileUse, message: str) -> Problem:
+    hint = "send the folder of the Compose file along as a bundle"
+    return _problem(message, use.key_path, parsed.document.mark(use.key_path), hint)
+
+
+def _policy(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
+    granted = policy.for_level(policy.Level(draft.policy_level))
+    context = policy.Context(project=draft.name)
+    for found in policy.check(parsed.project.model, granted, context, parsed.document):
+        mark = parsed.document.mark(found.key_path)
+        yield _problem(found.message, found.key_path, mark, found.fix, rule=found.rule.value)
+
+
+def _problem(
+    message: str,
+    path: KeyPath,
+    mark: Mark | None,
+    hint: str,
+    *,
+    rule: str = "",
+    severity: Literal["error", "warning"] = "error",
+) -> Problem:
+    line, column = mark if mark else (0, 0)
+    return Problem(
+        message=message, line=line, column=column, path=dotted(path), hint=hint, rule=rule, severity=severity
+    )

@@ -59,9 +59,7 @@ class Subject:
 class DeployHandler:
     """`compose.deploy`."""
 
-    def __init__(
-        self, db: Database, fleet: Fleet, agents: Agents, vault: Vault, registries: RegistryService
-    ) -> None:
+    def __init__(self, db: Database, fleet: Fleet, agents: Agents, vault: Vault, registries: RegistryService) -> None:
         self._db = db
         self._fleet = fleet
         self._agents = agents

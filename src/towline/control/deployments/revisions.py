@@ -366,6 +366,7 @@ class RevisionService:
             secret_names=secret_names,
             bundle_paths=paths,
             policy_level=deployment.policy_level if deployment else "standard",
+            has_own_folder=bool(deployment and deployment.folder),
         )
 
     async def _rollback_target(self, tx: Transaction, deployment: Deployment, number: int | None) -> Revision:
