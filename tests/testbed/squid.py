@@ -11,7 +11,7 @@ SETTINGS = """\
 http_port 127.0.0.1:@PORT@
 pid_filename none
 cache deny all
-cache_log stdio:/dev/stderr
+cache_log @FOLDER@/cache.log
 access_log stdio:@FOLDER@/access.log
 coredump_dir @FOLDER@
 shutdown_lifetime 0 seconds
@@ -38,7 +38,7 @@ def start(
     configuration = folder / "squid.conf"
     configuration.write_text(text.replace("@PORT@", str(chosen)).replace("@FOLDER@", str(folder)))
     user = _give_to_squid(folder)
-    argv = [find(), "-N", "-n", f"towline{chosen}", "-f", configuration]
+    argv = [find(), "-N", "-d", "1", "-n", f"towline{chosen}", "-f", configuration]
     return servers.Server(PART, argv, folder, chosen, user=user).start()
 
 
