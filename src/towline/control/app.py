@@ -22,6 +22,7 @@ from towline.control.audit.service import AuditLog
 from towline.control.bus import Bus
 from towline.control.db import Database
 from towline.control.errors import StartupError
+from towline.control.fleet import Fleet
 from towline.control.guard import RequestGuard
 from towline.control.ids import DEFAULT_ORG
 from towline.control.metrics import Metrics, RequestMeter
@@ -58,7 +59,8 @@ class ControlPlane:
         self.access = AccessService(self)
         self.accounts = Accounts(self)
         self.web = Web()
-        self.features: list[Feature] = []
+        self.fleet = Fleet(self)
+        self.features: list[Feature] = [self.fleet]
         self.draining = False
         self.setup_token = ""
         """Shown to the operator once, on an empty database."""
@@ -86,10 +88,12 @@ def routers() -> Sequence[APIRouter]:
     """Return the router of every feature, in the order that the API's documentation shows them."""
     from towline.control.access.api import router as access
     from towline.control.access.users_api import router as users
+    from towline.control.agents.api import router as agents
     from towline.control.audit.api import router as audit
+    from towline.control.clusters.api import router as clusters
     from towline.control.system.api import router as system
 
-    return (system, access, users, audit)
+    return (system, access, users, agents, clusters, audit)
 
 
 def create_app(control: ControlPlane) -> FastAPI:

@@ -11,7 +11,7 @@ from towline.aio.tasks import TaskOwner
 from towline.control.agents.challenges import Challenges
 from towline.control.agents.connect import Admissions
 from towline.control.agents.enrolment import Enrolment
-from towline.control.agents.identity import IdentitySource
+from towline.control.agents.identity import IdentitySource, ServerIdentity
 from towline.control.agents.join_tokens import JoinTokens
 from towline.control.agents.service import Agents
 from towline.control.clusters.reports import Reports
@@ -34,10 +34,10 @@ DRAIN_PAUSE = 1.0
 class Fleet:
     """The services of agents and clusters, and their background work."""
 
-    def __init__(self, control: ControlPlane, identity: IdentitySource) -> None:
+    def __init__(self, control: ControlPlane) -> None:
         db, audit, clock = control.db, control.audit, control.clock
         self.clock = clock
-        self.identity = identity
+        self.identity = identity = server_identity(control)
         self.replica = new_id("evt")
         self.tasks = TaskOwner("links")
         self.links = Links(clock=clock)
@@ -86,3 +86,15 @@ class Fleet:
         await self.admissions.stop()
         await self.tasks.close()
         await self.reports.stop()
+
+
+def server_identity(control: ControlPlane) -> IdentitySource:
+    """Return what asks the settings and the authority who this server is to its agents."""
+
+    def ask() -> ServerIdentity:
+        settings = control.settings
+        origin = settings.public_url or f"https://{(settings.hostnames or ['localhost'])[0]}:{settings.listen_port}"
+        fingerprints = (control.fingerprint,) if control.fingerprint else ()
+        return ServerIdentity(origin, tuple(settings.agent_urls) or (origin,), fingerprints)
+
+    return ask

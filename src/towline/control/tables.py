@@ -1,7 +1,10 @@
 """Imports every feature's tables, so that the metadata is whole for migrations, backups and tests. One line each."""
 
 import towline.control.access.models
+import towline.control.agents.models
 import towline.control.audit.models
+import towline.control.clusters.models
+import towline.control.jobs.models
 import towline.control.sealing.models  # noqa: F401
 from towline.control.db import metadata
 
