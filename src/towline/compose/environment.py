@@ -133,9 +133,20 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def render(values: Mapping[str, str] | Iterable[tuple[str, str]]) -> str:
-    """Write variables, one a line, so that Compose reads exactly these values back."""
+    """Write variables, one a line, so that Compose reads exactly these values back.
+
+    Raises: EnvironmentRefused, for a name or value that an env file cannot hold.
+    """
     pairs = values.items() if isinstance(values, Mapping) else values
-    return "".join(f"{name}={_quote(value)}\n" for name, value in pairs)
+    return "".join(f"{_checked(name, value)}={_quote(value)}\n" for name, value in pairs)
+
+
+def _checked(name: str, value: str) -> str:
+    if _KEY.fullmatch(name) is None:
+        raise EnvironmentRefused(f"the name {shown(name)} is not allowed", 1)
+    if "\0" in value:
+        raise EnvironmentRefused(f"the value of {shown(name)} has a NUL character", 1)
+    return name
 
 
 def _quote(value: str) -> str:

@@ -62,22 +62,23 @@ class Progress:
 
 
 _SUBJECTS = {"Container": Kind.CONTAINER, "Network": Kind.NETWORK, "Volume": Kind.VOLUME, "Image": Kind.IMAGE}
+_ENGINE_ERROR = "Error response from daemon"
 _LEVELS = {"warning": Kind.WARNING, "error": Kind.ERROR, "fatal": Kind.ERROR}
 
 
-def parse_line(line: bytes) -> Progress | None:
-    """Read one line of output. Returns: None for an empty line or one that tells nobody anything."""
+def parse_line(line: bytes) -> tuple[Progress, ...]:
+    """Read one line of output. Returns: nothing for an empty line or one that tells nobody anything."""
     stripped = line.strip()
     if not stripped:
-        return None
+        return ()
     if stripped.startswith(b"{"):
         try:
             data = msgspec.json.decode(stripped)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            return _text(stripped)
+            return (_text(stripped),)
         if isinstance(data, dict):
-            return _from_json(data)
-    return _text(stripped)
+            return tuple(_from_json(data))
+    return (_text(stripped),)
 
 
 class LineSplitter:
@@ -112,23 +113,31 @@ class LineSplitter:
             self._rest, self._skipping = b"", True
 
 
-def _from_json(data: dict[str, Any]) -> Progress | None:
+def _from_json(data: dict[str, Any]) -> Iterator[Progress]:
     if data.get("error") is True:
-        return Progress(Kind.ERROR, text=_cleaned(data.get("message"), MAX_TEXT_BYTES))
-    if (level := data.get("level")) is not None:
-        return Progress(_LEVELS.get(str(level), Kind.TEXT), text=_cleaned(data.get("msg"), MAX_TEXT_BYTES))
-    if "vertexes" in data or "logs" in data or "statuses" in data:
-        return _from_buildkit(data)
-    subject, text, status = (_cleaned(data.get(key)) for key in ("id", "text", "status"))
+        yield Progress(Kind.ERROR, text=_cleaned(data.get("message"), MAX_TEXT_BYTES))
+    elif (level := data.get("level")) is not None:
+        yield Progress(_LEVELS.get(str(level), Kind.TEXT), text=_cleaned(data.get("msg"), MAX_TEXT_BYTES))
+    elif data.keys() & {"vertexes", "logs", "statuses"}:
+        yield from _from_buildkit(data)
+    else:
+        yield from _from_compose(data)
+
+
+def _from_compose(data: dict[str, Any]) -> Iterator[Progress]:
+    subject, text, parent = (_cleaned(data.get(key)) for key in ("id", "text", "parent_id"))
+    status = _cleaned(data.get("status"), MAX_TEXT_BYTES)
     if not subject:
-        return Progress(Kind.TEXT, text=text) if text else None
-    parent = _cleaned(data.get("parent_id"))
+        if text:
+            yield Progress(Kind.TEXT, text=text)
+        return
     kind, name = _subject(subject, parent)
+    if status.startswith(_ENGINE_ERROR) or text == "Error":
+        yield Progress(Kind.ERROR, name, "Error", status, parent)
+        return
     # Resources put their word into "status"; images put it into "text", and the details into "status".
     word, details = (text, status) if text else (status, "")
-    if status.startswith("Error response from daemon") or text == "Error":
-        return Progress(Kind.ERROR, name, "Error", status, parent)
-    return Progress(kind, name, word, details, parent, _count(data.get("current")), _count(data.get("total")))
+    yield Progress(kind, name, word, details, parent, _count(data.get("current")), _count(data.get("total")))
 
 
 def _subject(subject: str, parent: str) -> tuple[Kind, str]:
@@ -138,20 +147,22 @@ def _subject(subject: str, parent: str) -> tuple[Kind, str]:
     return (Kind.LAYER if parent else Kind.IMAGE), subject
 
 
-def _from_buildkit(data: dict[str, Any]) -> Progress | None:
-    """Read one line of BuildKit's raw JSON: steps that began or failed, and the output of commands."""
-    for log in _objects(data.get("logs")):
-        try:
-            output = base64.b64decode(str(log.get("data", "")), validate=True)
-        except binascii.Error:
-            continue
-        return Progress(Kind.BUILD, text=clean(output.decode(errors="replace").rstrip("\n")))
+def _from_buildkit(data: dict[str, Any]) -> Iterator[Progress]:
+    """Read one line of BuildKit's raw JSON: steps that began, ended or failed, and the output of commands."""
     for vertex in _objects(data.get("vertexes")):
         name = _cleaned(vertex.get("name"))
         if error := _cleaned(vertex.get("error"), MAX_TEXT_BYTES):
-            return Progress(Kind.ERROR, name, "Error", error)
-        return Progress(Kind.BUILD, name, "Done" if vertex.get("completed") else "Building")
-    return None
+            yield Progress(Kind.ERROR, name, "Error", error)
+        elif vertex.get("completed"):
+            yield Progress(Kind.BUILD, name, "Done")
+        elif vertex.get("started"):
+            yield Progress(Kind.BUILD, name, "Building")
+    for log in _objects(data.get("logs")):
+        try:
+            output = base64.b64decode(str(log.get("data", "")), validate=True)
+        except (binascii.Error, ValueError):
+            continue
+        yield Progress(Kind.BUILD, text=clean(output.decode(errors="replace").rstrip("\n")))
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:

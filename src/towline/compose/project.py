@@ -4,7 +4,7 @@ Not here: what is allowed (`policy`). The host's `docker compose config` stays t
 before anything reaches a host, with the line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,11 +38,18 @@ class Parsed:
         return frozenset(use.variable.name for use in self.uses)
 
 
-def parse(raw: bytes | str, values: Mapping[str, str] | None = None, *, name: str = "", folder: str = "") -> Parsed:
+def parse(
+    raw: bytes | str,
+    values: Mapping[str, str] | None = None,
+    *,
+    name: str = "",
+    folder: str = "",
+    secrets: Collection[str] = (),
+) -> Parsed:
     """Read one Compose file.
 
     Args: values: variables for interpolation. name: the project's name. folder: the absolute project folder that
-        relative paths are resolved against, when known.
+        relative paths are resolved against, when known. secrets: names that services may use without defining them.
     Raises: DocumentRefused, when it is not YAML that we accept. Everything else is in `problems`.
     """
     loaded = document.load(raw)
@@ -55,7 +62,7 @@ def parse(raw: bytes | str, values: Mapping[str, str] | None = None, *, name: st
     model = normal.normalise(data, report)
     profiles = (values or {}).get("COMPOSE_PROFILES", "")
     project = build(model, name=name, folder=folder or UNKNOWN_FOLDER, profiles=profiles)
-    found.extend(structure.check(project, loaded))
+    found.extend(structure.check(project, loaded, secrets))
     return Parsed(loaded, project, tuple(found), interpolation.uses(loaded))
 
 

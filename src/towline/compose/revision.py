@@ -55,7 +55,7 @@ class Revision:
 
     def parse(self, folder: str = "") -> Parsed:
         """Read the project, secrets as placeholders. Raises: DocumentRefused, EnvironmentRefused, NameRefused."""
-        return project.parse(self.compose, self.values(), name=self.project, folder=folder)
+        return project.parse(self.compose, self.values(), name=self.project, folder=folder, secrets=self.secrets)
 
 
 def check_variable(name: str) -> None:

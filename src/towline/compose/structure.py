@@ -4,7 +4,7 @@ Not here: what a policy allows. Findings carry the line and what to do.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from towline.compose import names, ports, references
 from towline.compose.document import Document, KeyPath
@@ -19,15 +19,18 @@ _NUMBER_AFTER_KEY = re.compile(r"[\"']?\s*:\s+([-+.]?[0-9][0-9a-zA-Z_.+-]*)\s*(?
 _CONDITIONS = frozenset({"service_started", "service_healthy", "service_completed_successfully"})
 
 
-def check(project: Project, document: Document) -> tuple[Problem, ...]:
-    """Everything about the structure of a project that Compose would stumble over."""
-    check = _Check(project, document)
-    return tuple(check.problems())
+def check(project: Project, document: Document, secrets: Collection[str] = ()) -> tuple[Problem, ...]:
+    """Everything about the structure of a project that Compose would stumble over.
+
+    Args: secrets: names that Towline itself will define.
+    """
+    return tuple(_Check(project, document, secrets).problems())
 
 
 class _Check:
-    def __init__(self, project: Project, document: Document) -> None:
+    def __init__(self, project: Project, document: Document, secrets: Collection[str]) -> None:
         self._project = project
+        self._secrets = secrets
         self._document = document
 
     def problems(self) -> Iterator[Problem]:
@@ -112,7 +115,8 @@ class _Check:
         ):
             known = self._project.model[section]
             for index, name in enumerate(used):
-                if name not in known and (section, name) != ("networks", "default"):
+                is_ours = name in self._secrets if section == "secrets" else (section, name) == ("networks", "default")
+                if name not in known and not is_ours:
                     where = (*path, section, name if section == "networks" else index)
                     message = f"{service.name} uses {section[:-1]} {shown(name)}, which is not defined"
                     yield self._problem(where, message, f"define it under '{section}:'")
