@@ -19,8 +19,8 @@ LONGEST_DELAY = 60.0
 SHORTEST_DELAY = 0.05
 """Seconds: full jitter may draw zero, and a loop that never waits would eat a core."""
 
-STEADY_AFTER = 60.0
-"""Seconds an attempt must have lasted to count as a success that starts the sequence anew."""
+STEADY_AFTER = 10.0
+"""Seconds that what an attempt brought up must have lasted to start the sequence anew."""
 
 
 class Backoff:

@@ -24,6 +24,9 @@ MESSAGE_BYTES = 64 * 1024
 MESSAGES_PER_TURN = 16
 """Then the event loop gets a turn: one megabyte takes it less than a millisecond."""
 
+GO_AWAY_TIMEOUT = 1.0
+"""Seconds that a peer which went away with an error has to close the connection itself."""
+
 _log = logging.getLogger("towline.tunnel.mux")
 
 
@@ -122,7 +125,9 @@ class Mux:
             case Reset(stream=stream, broken_rule=rule):
                 self._tell_lost(stream, Broken(rule) if rule else EndedThere("the other side reset the stream"))
             case WentAway(code=code) if code != NORMAL:
-                self._failed(f"the peer went away with yamux code {code}")
+                # Its close frame, which says why, is right behind.
+                reason = f"the peer went away with yamux code {code}"
+                self.clock.call_later(GO_AWAY_TIMEOUT, self._failed, reason)
             case Failed(reason=reason):
                 self.flush()
                 self._failed(reason)

@@ -119,6 +119,8 @@ class LinkSession:
         """Messages of types that this release does not know."""
         self.last_message_at = clock.monotonic()
         """Monotonic moment of the last control message; pongs do not count."""
+        self.goodbye: link.Goodbye | None = None
+        """What the other side said before it closed."""
         self.on_stream: StreamHandler | None = None
         self.channel = channel
         self.mux = Mux(
@@ -273,6 +275,8 @@ class LinkSession:
         if isinstance(message, link.Unknown):
             self.unknown_messages += 1
             return
+        if isinstance(message, link.Goodbye):
+            self.goodbye = message
         self._waiting_bytes += len(text)
         self._waiting.append((message, len(text)))
         if len(self._waiting) > MAX_WAITING_MESSAGES or self._waiting_bytes > MAX_WAITING_MESSAGE_BYTES:

@@ -44,5 +44,5 @@ def test_short_success_does_not_begin_anew():
     backoff.next_delay()
     backoff.note_lasted(1.0)
     assert backoff.next_delay() == 1
-    backoff.note_lasted(61.0)
+    backoff.note_lasted(11.0)
     assert backoff.next_delay() == 0.5
