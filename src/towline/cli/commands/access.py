@@ -147,7 +147,7 @@ TOKEN_COLUMNS: list[Column] = [
     ("NAME", lambda token: token["name"]),
     ("KIND", lambda token: token.get("kind")),
     ("EXPIRES", lambda token: ago(token.get("expires_at"))),
-    ("LAST USED", lambda token: ago(token.get("last_used_at"))),
+    ("LAST USED", lambda token: ago(token.get("used_at"))),
 ]
 USER_COLUMNS: list[Column] = [
     ("NAME", lambda user: user["username"]),

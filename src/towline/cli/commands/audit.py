@@ -46,13 +46,14 @@ def verify(output: Output = Format.TABLE) -> None:
 
 
 def _target(event: dict[str, Any]) -> str:
-    return " ".join(filter(None, (event.get("target_kind"), event.get("target_name") or event.get("target_id"))))
+    target = event["target"]
+    return " ".join(filter(None, (target["kind"], target["name"] or target["id"])))
 
 
 COLUMNS: list[Column] = [
     ("AT", lambda event: event["at"]),
-    ("WHO", lambda event: event.get("actor")),
-    ("FROM", lambda event: event.get("address")),
+    ("WHO", lambda event: event["actor"]["name"]),
+    ("FROM", lambda event: event["actor"]["address"]),
     ("ACTION", lambda event: event["action"]),
     ("ON", _target),
     ("RESULT", lambda event: " ".join(filter(None, (event["result"], event.get("reason"))))),
