@@ -19,6 +19,8 @@ from towline.control.access.accounts import Accounts
 from towline.control.access.dependencies import undeclared_routes
 from towline.control.access.service import AccessService
 from towline.control.audit.service import AuditLog
+from towline.control.authority.identity import ServerAddresses, addresses
+from towline.control.authority.service import ServerTls
 from towline.control.bus import Bus
 from towline.control.db import Database
 from towline.control.errors import StartupError
@@ -26,6 +28,9 @@ from towline.control.fleet import Fleet
 from towline.control.guard import RequestGuard
 from towline.control.ids import DEFAULT_ORG
 from towline.control.metrics import Metrics, RequestMeter
+from towline.control.pg_notify import PgNotify
+from towline.control.published import PublishedRoutes
+from towline.control.retention import Retention
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
 from towline.control.web import Web
@@ -59,16 +64,35 @@ class ControlPlane:
         self.access = AccessService(self)
         self.accounts = Accounts(self)
         self.web = Web()
+        self.tls = ServerTls(settings, clock=clock)
+        self.port = settings.listen_port
+        """That the edge listens on; the settings may have asked for any."""
+        self.retention = Retention(self)
         self.fleet = Fleet(self)
-        self.features: list[Feature] = [self.fleet]
+        self.published = PublishedRoutes(self)
+        self.features: list[Feature] = [self.tls, self.fleet, self.published, self.retention]
+        if not db.is_sqlite:
+            self.features.insert(0, PgNotify(db, bus, clock=clock))
         self.draining = False
         self.setup_token = ""
         """Shown to the operator once, on an empty database."""
-        self.fingerprint = ""
-        """`sha256:…` of the authority's certificate; empty until the server has its TLS."""
 
     def __repr__(self) -> str:
         return f"<ControlPlane {self.db!r} {len(self.features)} features>"
+
+    @property
+    def fingerprint(self) -> str:
+        """`sha256:…` of the authority that agents and the CLI pin; empty when the system's trust decides."""
+        return self.tls.fingerprint
+
+    def addresses(self) -> ServerAddresses:
+        """Return how this server is reached."""
+        return addresses(self.settings, self.port)
+
+    def begin_drain(self) -> None:
+        """Take no new work, and end every stream that waits for hints."""
+        self.draining = True
+        self.bus.close()
 
     async def start(self) -> None:
         """Begin every feature's background work."""
@@ -76,9 +100,8 @@ class ControlPlane:
             await feature.start()
 
     async def stop(self) -> None:
-        """End what `start` began, and every stream that waits for hints."""
-        self.draining = True
-        self.bus.close()
+        """End what `start` began."""
+        self.begin_drain()
         for feature in reversed(self.features):
             await feature.stop()
         await self.tasks.close()

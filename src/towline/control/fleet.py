@@ -92,9 +92,9 @@ def server_identity(control: ControlPlane) -> IdentitySource:
     """Return what asks the settings and the authority who this server is to its agents."""
 
     def ask() -> ServerIdentity:
-        settings = control.settings
-        origin = settings.public_url or f"https://{(settings.hostnames or ['localhost'])[0]}:{settings.listen_port}"
-        fingerprints = (control.fingerprint,) if control.fingerprint else ()
-        return ServerIdentity(origin, tuple(settings.agent_urls) or (origin,), fingerprints)
+        where, tls = control.addresses(), control.tls.material
+        fingerprints = (tls.fingerprint,) if tls.fingerprint else ()
+        spki_pins = (tls.spki_pin,) if tls.spki_pin else ()
+        return ServerIdentity(where.origin, where.urls, fingerprints, spki_pins, tls.authority_pem)
 
     return ask

@@ -22,7 +22,7 @@ TOKEN_PATTERN = re.compile(r"\b(tw[a-z])_([0-9A-Za-z]{36})([0-9A-Za-z]{6})\b")
 SECRET_KEYS = re.compile(
     r"(authorization|cookie|password|passwd|secret|token|passphrase|private_key|csrf)", re.IGNORECASE
 )
-PUBLIC_KEYS = frozenset({"token_id", "token_kind", "secret_names", "join_token_id", "token_name"})
+PUBLIC_KEYS = frozenset({"token_id", "token_kind", "token_file", "secret_names", "join_token_id", "token_name"})
 """Names that look secret and are not."""
 BLOT = "[redacted]"
 BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

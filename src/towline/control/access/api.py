@@ -46,7 +46,7 @@ CLI_TOKEN_LIFETIME = timedelta(days=30)
 
 @router.post("/setup", status_code=201, dependencies=[public("proves itself by the setup token")])
 async def set_up(body: SetupIn, request: Request, response: Response) -> SessionLoginOut:
-    """Make the first user, with the one-time token from the server's log, and sign them in."""
+    """Make the first user, with the one-time token of a new server, and sign them in."""
     control = request.app.state.control
     access = control.access
     access.login_addresses.check(request.state.peer, "attempts to set up from your address")

@@ -1,6 +1,6 @@
 """The first user: a one-time token on an empty database, or a password from a file. Nobody is admin by being first.
 
-The token is shown in the log and in a file that only the server's user can read; both hold the whole sign-in address.
+The token is in a file that only the server's user can read, and on the terminal of `towline up`; never in a log.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ async def redeem(control: ControlPlane, tx: Transaction, token: str) -> None:
         raise ApiError(
             ErrorCode.UNAUTHENTICATED,
             "the setup token is wrong, used or older than 30 minutes",
-            hint=f"restart the server for a new one; it is in its log and in the file {FILE} of its data folder",
+            hint=f"restart the server for a new one; it is in the file {FILE} of its data folder",
         )
     tx.after_commit.append(lambda: forget_file(control.settings.data_folder))
 

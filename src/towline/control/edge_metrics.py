@@ -1,0 +1,72 @@
+"""The edge's plain counters as Prometheus figures, read when they are scraped, and its access log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from towline.control.logging import get_logger
+from towline.gateway.counters import EdgeCounters
+from towline.gateway.interfaces import AccessRecord
+
+_log = get_logger("access")
+
+PLAIN = {
+    "connections": "Connections accepted.",
+    "received_bytes": "Bytes of requests.",
+    "sent_bytes": "Bytes of answers.",
+    "handshake_failures": "TLS handshakes that failed.",
+    "upgrades": "Connections upgraded.",
+    "links": "Connections handed to agent links.",
+    "clients_gone": "Clients that went before their answer was whole.",
+    "upstream_connections": "Connections made to upstreams.",
+    "upstream_reuses": "Requests on a kept upstream connection.",
+    "upstream_failures": "Upstreams that failed.",
+    "retries": "Requests sent once more on another connection.",
+    "dropped_identities": "Requests with headers that only Towline may set.",
+    "accept_pauses": "Pauses of accepting for want of file descriptors.",
+}
+QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Asked every few seconds by machines: logged only when they fail."""
+
+
+class EdgeCollector(Collector):
+    """Shows one edge's counters."""
+
+    def __init__(self, counters: EdgeCounters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield GaugeMetricFamily("towline_edge_open_connections", "Open connections.", counters.open_connections)
+        for name, about in PLAIN.items():
+            yield CounterMetricFamily(f"towline_edge_{name}", about, getattr(counters, name))
+        requests = CounterMetricFamily("towline_edge_requests", "Requests.", labels=["kind", "status"])
+        for (kind, status), count in counters.requests.items():
+            requests.add_metric([kind.value, f"{status}xx" if status else "none"], count)
+        yield requests
+        refused = CounterMetricFamily("towline_edge_refused", "Requests and connections refused.", labels=["reason"])
+        for reason, count in counters.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
+
+
+def log_request(record: AccessRecord) -> None:
+    """Log one finished request."""
+    quiet = record.status < 400 and record.path in QUIET_PATHS
+    write = _log.debug if quiet else _log.info
+    write(
+        "request",
+        request=record.request_id,
+        address=record.peer.address,
+        method=record.method,
+        host=record.host,
+        path=record.path,
+        kind=record.kind.value,
+        status=record.status,
+        sent_bytes=record.sent_bytes,
+        seconds=round(record.seconds, 4),
+        outcome=record.outcome,
+    )

@@ -1,0 +1,54 @@
+"""Where the edge sends each request: agent links, published host names, our own API, or a word about a wrong address.
+
+On the hot path: dictionaries only, no database, no waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from towline.gateway.errors import status_body
+from towline.gateway.interfaces import Answer, Peer, Route, ToApi, ToLink
+from towline.gateway.paths import LINK_PATH, MISSING_PREFIX, is_stray_kubernetes
+from towline.wire.http1 import RequestHead
+
+_API = ToApi()
+_LINK = ToLink()
+_STRAY = Answer(404, "missing_cluster_prefix", MISSING_PREFIX, status_body(404, MISSING_PREFIX))
+
+Published = Callable[[str], Route | None]
+"""Finds the route of a published host name."""
+
+
+class ServerRouter:
+    """Implements `gateway.interfaces.Router`."""
+
+    def __init__(self, published: Published) -> None:
+        self._published = published
+
+    def route(self, head: RequestHead, peer: Peer) -> Route:
+        """Return the route of one request. A published name belongs to its service alone, whatever the path."""
+        found = self._published(head.host)
+        if found is not None:
+            return found
+        if head.path == LINK_PATH:
+            return _LINK
+        return _STRAY if is_stray_kubernetes(head.path) else _API
+
+
+class TunnelDoor(Protocol):
+    """What takes a connection over once its request head was read: `tunnel.accept.LinkAcceptor`."""
+
+    def accept(self, transport: asyncio.Transport, head: bytes, remote_address: str) -> None: ...
+
+
+class LinkHandover:
+    """Implements `gateway.interfaces.LinkAcceptor` for the tunnel's door."""
+
+    def __init__(self, door: TunnelDoor) -> None:
+        self._door = door
+
+    def accept(self, transport: asyncio.Transport, head_bytes: bytes, peer: Peer) -> None:
+        self._door.accept(transport, head_bytes, peer.address)

@@ -1,0 +1,70 @@
+"""Pages about everything at once: search over clusters, projects and containers."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import APIRouter, Request, Response
+
+from towline.control.access.dependencies import Access, Permission, needs
+from towline.control.clusters import api as clusters_api
+from towline.control.listing import SEARCH_CHARACTERS, ListQuery
+
+router = APIRouter(include_in_schema=False)
+
+HITS = 20
+"""Hits of one kind: more than that wants a better word, and the lists' own filters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    name: str
+    url: str
+    state: str
+    word: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    title: str
+    hits: list[Hit] = field(default_factory=list)
+
+
+@router.get("/search")
+async def search_page(
+    request: Request, access: Annotated[Access, needs(Permission.CLUSTER_READ)], q: str = ""
+) -> Response:
+    """Find clusters by name and label, deployments by name and image, containers by name and image."""
+    wanted = q.strip()[:SEARCH_CHARACTERS]
+    groups = await _groups(request, access, wanted) if wanted else []
+    page: Response = request.app.state.control.web.page(
+        request, "system/search.html", access=access, groups=groups, found=any(group.hits for group in groups)
+    )
+    return page
+
+
+async def _groups(request: Request, access: Access, wanted: str) -> list[Group]:
+    from towline.control.deployments.api import list_deployments
+
+    asked = ListQuery(limit=HITS, search=wanted)
+    clusters = (await clusters_api.list_clusters(request, access, asked, "", [])).items
+    deployments = (await list_deployments(request, access, asked)).items
+    containers = await request.app.state.control.fleet.clusters.search_containers(access, wanted, HITS)
+    return [
+        Group("Clusters", [Hit(c.name, f"/clusters/{c.name}", c.health.state, text=c.health.reason) for c in clusters]),
+        Group(
+            "Deployments",
+            [
+                Hit(d.name, f"/clusters/{d.cluster.name}/deployments/{d.name}", d.state, text=f"on {d.cluster.name}")
+                for d in deployments
+            ],
+        ),
+        Group(
+            "Containers",
+            [
+                Hit(row.name, f"/clusters/{cluster}", "healthy" if row.state == "running" else "unknown", row.state,
+                    f"{row.image} on {cluster}")
+                for row, cluster in containers
+            ],
+        ),
+    ]  # fmt: skip
