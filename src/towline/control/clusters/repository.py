@@ -153,6 +153,8 @@ async def update_many(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> Non
     """Write what changed of many clusters; each row names its `id`."""
     for row in rows:
         values = {key: value for key, value in row.items() if key != "id"}
+        if not values:
+            continue
         statement = update(Cluster).where(Cluster.id == row["id"]).values(**values)
         await tx.execute(statement.execution_options(synchronize_session=False))
 
