@@ -110,7 +110,9 @@ class Client:
             ) as socket:  # fmt: skip
                 yield socket
         except InvalidStatus as error:
-            raise from_answer(error.response.status_code, _json(bytes(error.response.body or b"")), request=path) from error
+            raise from_answer(
+                error.response.status_code, _json(bytes(error.response.body or b"")), request=path
+            ) from error
         except (OSError, WebSocketException) as error:
             raise CliError(f"the connection to {self.login.url} broke: {error}", code=AWAY) from error
 

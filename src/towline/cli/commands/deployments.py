@@ -1,7 +1,6 @@
 """Compose projects: deploy, diff, list, roll back and operate them."""
 
 import io
-import sys
 import tarfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,6 @@ from towline.cli.follow import finish
 from towline.cli.options import (
     Output,
     Place,
-    Selector,
     Wait,
     client,
     confirm,
@@ -24,9 +22,11 @@ from towline.cli.options import (
     secret,
     split_place,
 )  # fmt: skip
-from towline.cli.output import Column, Format, ago, done, out, printable, show, show_list, state
+from towline.cli.output import Column, Format, ago, done, err, out, printable, show, show_list, state
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+CHANGE_STYLES = {"added": "green", "removed": "red", "recreated": "yellow", "unchanged": "bright_black"}
+SIGN_STYLES = {"+": "green", "-": "red", "@": "bright_black"}
 MAX_BUNDLE_BYTES = 32 * 1024 * 1024
 """The server's own limit: found out before anything is sent."""
 
@@ -99,12 +99,11 @@ def deployments(
     cluster: Annotated[str, typer.Option(help="Only on this cluster.")] = "",
     search: Annotated[str, typer.Option(help="Part of a name or image.")] = "",
     wanted: Annotated[str, typer.Option("--state", help="healthy, degraded, down, working or unknown.")] = "",
-    selector: Selector = "",
     output: Output = Format.TABLE,
 ) -> None:
     """List deployments with their state and its reason."""
     with client() as api:
-        items = api.items("deployments", cluster=cluster, search=search, state=wanted, selector=selector)
+        items = api.items("deployments", cluster=cluster, search=search, state=wanted)
         show_list(items, output, COLUMNS, empty="no deployments yet; make one with: towline deploy CLUSTER/PROJECT")
 
 
@@ -210,7 +209,7 @@ def _revision(
         "env": _text(beside) if beside.is_file() else None,
         "bundle": _upload(api, folder, {path.resolve(), beside.resolve()}) if folder else None,
         "variables": pairs(variables or [], "variables"),
-        "secrets": {name: _secret(name, source) for name, source in _sources(secrets or [])},
+        "secrets": {name: _secret(name, source) for name, source in _sources(secrets)} if secrets else None,
         "registries": registries or [],
     }
 
@@ -263,19 +262,22 @@ def _nameless(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def _print_diff(answer: dict[str, Any]) -> None:
-    styles = {"added": "green", "removed": "red", "recreated": "yellow", "unchanged": "bright_black"}
-    changes = answer.get("services") or []
-    for change in changes:
-        line = Text(f"{change['change']:<10} {change['service']}", style=styles.get(change["change"], ""))
-        out.print(line.append(f"  {printable(', '.join(change.get('reasons') or []))}", style="default"))
-    for line in answer.get("lines") or []:
-        sign = {"add": "+", "remove": "-"}.get(line["kind"], " ")
-        out.print(Text(f"{sign} {printable(line['text'])}", style={"+": "green", "-": "red"}.get(sign, "")))
-    for entry in answer.get("violations") or []:
-        out.print(Text(f"refused: {printable(entry['message'])}", style="red"))
-    if not changes:
-        out.print("nothing would change")
-    sys.stdout.flush()
+    against = f"revision {answer['against']}" if answer["against"] else "nothing yet"
+    err.print(Text(f"compared with {against}", style="bright_black"))
+    for change in answer["services"]:
+        line = Text(f"{change['change']:<10} {change['name']}", style=CHANGE_STYLES.get(change["change"], ""))
+        out.print(line.append(f"  {printable(', '.join(change['reasons']))}", style="default"))
+    for kind in ("volumes_added", "volumes_removed", "networks_added", "networks_removed"):
+        for name in answer[kind]:
+            what, _, change = kind.partition("_")
+            out.print(Text(f"{change:<10} {what.removesuffix('s')} {printable(name)}", style=CHANGE_STYLES[change]))
+    for what in ("variables", "secrets", "files"):
+        for entry in answer[what]:
+            out.print(Text(f"{what.removesuffix('s'):<10} {printable(entry)}", style="yellow"))
+    for line in answer["lines"]:
+        out.print(Text(f"{line['sign']} {printable(line['text'])}", style=SIGN_STYLES.get(line["sign"], "")))
+    if not answer["changes_containers"]:
+        out.print("no container would change")
 
 
 def _drift(deployment: dict[str, Any]) -> str:
@@ -292,7 +294,6 @@ COLUMNS: list[Column] = [
 REVISION_COLUMNS: list[Column] = [
     ("REVISION", lambda entry: entry["number"]),
     ("OUTCOME", lambda entry: entry.get("outcome")),
-    ("RUNNING", lambda entry: bool(entry.get("running"))),
     ("AUTHOR", lambda entry: entry.get("author")),
     ("CREATED", lambda entry: ago(entry["created_at"])),
     ("MESSAGE", lambda entry: entry.get("message")),
