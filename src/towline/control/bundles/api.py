@@ -24,7 +24,7 @@ async def put_bundle(request: Request, access: Annotated[Access, needs(Permissio
     """Store the files beside a Compose file: an uncompressed tar, 32 MiB at most. Repeating it changes nothing."""
     service: BundleService = request.app.state.control.bundles
     bundle = await service.store(access, lambda: _body(request))
-    return BundleOut(digest=bundle.digest, size=bundle.size, files=len(bundle.paths))
+    return BundleOut(digest=bundle.digest, size=bundle.size, files=len(bundle.files))
 
 
 async def _body(request: Request) -> bytes:

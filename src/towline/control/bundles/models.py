@@ -18,8 +18,8 @@ class Bundle(Base):
     org_id: Mapped[str] = mapped_column(String(64))
     digest: Mapped[str] = mapped_column(String(71))
     size: Mapped[int]
-    paths: Mapped[list[str]] = mapped_column(default=list)
-    """Files and folders in it, so that a Compose file can be checked without reading the bundle."""
+    files: Mapped[dict[str, str]] = mapped_column(default=dict)
+    """Path to digest of each file, so that a project can be checked and compared without reading the bundle."""
     created_by: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[datetime]
     used_at: Mapped[datetime] = mapped_column(index=True)

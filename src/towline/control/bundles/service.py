@@ -63,17 +63,17 @@ class BundleService:
         async with self._checking:
             raw = await archive()
             checked, content = await asyncio.to_thread(_canonical, raw)
-        paths = [file.path for file in checked.files]
+        files = checked.digests()
         try:
             async with self._db.begin() as tx:
-                return await self._keep(tx, access, checked.digest, paths, content)
+                return await self._keep(tx, access, checked.digest, files, content)
         except IntegrityError:  # the same bundle came twice at this very moment
             async with self._db.begin() as tx:
-                return await self._keep(tx, access, checked.digest, paths, content)
+                return await self._keep(tx, access, checked.digest, files, content)
 
-    async def paths(self, tx: Transaction, org_id: str, digest: str) -> frozenset[str]:
-        """Return the paths in a bundle. Raises: ApiError: bundle_not_found."""
-        return frozenset((await _found(tx, org_id, digest)).paths)
+    async def files(self, tx: Transaction, org_id: str, digest: str) -> dict[str, str]:
+        """Return the files of a bundle, path to digest. Raises: ApiError: bundle_not_found."""
+        return (await _found(tx, org_id, digest)).files
 
     async def use(self, tx: Transaction, org_id: str, digest: str) -> None:
         """Note that a revision names a bundle. Raises: ApiError: bundle_not_found."""
@@ -102,7 +102,9 @@ class BundleService:
                 dropped += await repository.drop_unused(tx, org_id, await in_use(tx, org_id), before)
         return dropped
 
-    async def _keep(self, tx: Transaction, access: Access, digest: str, paths: list[str], content: bytes) -> Bundle:
+    async def _keep(
+        self, tx: Transaction, access: Access, digest: str, files: dict[str, str], content: bytes
+    ) -> Bundle:
         now = await tx.now()
         known = await repository.find(tx, access.org_id, digest)
         if known is not None:
@@ -119,7 +121,7 @@ class BundleService:
             org_id=access.org_id,
             digest=digest,
             size=len(content),
-            paths=paths,
+            files=files,
             created_by=access.actor.user_id,
             created_at=now,
             used_at=now,
@@ -132,7 +134,7 @@ class BundleService:
             target_kind="bundle",
             target_id=bundle.id,
             target_name=digest,
-            detail={"bytes": len(content), "files": len(paths)},
+            detail={"bytes": len(content), "files": len(files)},
         )
         return bundle
 

@@ -5,34 +5,26 @@ host; what is found here is found with its line before anything leaves this mach
 """
 
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from towline.compose import environment, layout, policy, project
+from towline.compose import layout, policy
 from towline.compose.document import KeyPath, Mark
-from towline.compose.errors import DocumentRefused, EnvironmentRefused
+from towline.compose.errors import DocumentRefused, EnvironmentRefused, NameRefused
 from towline.compose.model import FileKind, FileUse, Lifetime
 from towline.compose.problems import dotted
 from towline.compose.project import UNKNOWN_FOLDER, Parsed
+from towline.compose.revision import Revision, check_secrets
 from towline.compose.text import shown
 from towline.control.deployments.schemas import Problem
-
-SECRET_STAND_IN = "towline-secret"  # noqa: S105 - shown to rules instead of a value
-"""What a secret variable is while rules look at a file: no rule needs the value, and no message can repeat it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A project as it was sent. No secret value is in it."""
+    """A project as it was sent, and where it is meant to run. No secret value is in it."""
 
-    name: str
-    compose: str
-    env: str | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-    secret_names: Sequence[str] = ()
-    bundle_paths: frozenset[str] | None = None
-    """Paths in the bundle; None without one."""
+    content: Revision
     policy_level: str = "standard"
     has_own_folder: bool = False
     """An adopted project: its folder on the host has files that nobody sent."""
@@ -76,24 +68,19 @@ class Checked:
 
 def check(draft: Draft) -> Checked:
     """Find everything that is wrong with a draft."""
+    revision = draft.content
     try:
-        values = values_of(draft)
+        check_secrets(revision.secrets, revision.variables)
+        parsed = revision.parse()
     except EnvironmentRefused as error:
         return Checked(None, (Problem(message=error.message, line=error.line, path="env"),))
-    try:
-        parsed = project.parse(draft.compose, values, name=draft.name)
     except DocumentRefused as error:
         refused = Problem(message=error.message, line=error.line, column=error.column, hint=error.fix)
         return Checked(None, (refused,))
+    except NameRefused as error:
+        return Checked(None, (Problem(message=str(error), path="secrets"),))
     found = [*_structure(parsed, draft), *_files(parsed, draft), *_policy(parsed, draft)]
     return Checked(parsed, tuple(sorted(found, key=lambda problem: problem.severity != "error")))
-
-
-def values_of(draft: Draft) -> dict[str, str]:
-    """Return the values that the file's variables get, secrets replaced. Raises: EnvironmentRefused."""
-    hidden = dict.fromkeys(draft.secret_names, SECRET_STAND_IN)
-    known = {**draft.variables, **hidden}
-    return {**environment.parse(draft.env or "", known), **known}
 
 
 def _structure(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
@@ -108,7 +95,7 @@ def _is_our_secret(parsed: Parsed, draft: Draft, path: KeyPath) -> bool:
     match path:
         case ("services", str(service), "secrets", int(index)):
             used = parsed.project.services[service].secrets
-            return index < len(used) and used[index] in draft.secret_names
+            return index < len(used) and used[index] in draft.content.secrets
     return False
 
 
@@ -122,10 +109,9 @@ def _files(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
     """Find files that the project needs and nobody sent. An adopted project has files of its own on the host."""
     if draft.has_own_folder:
         return
-    there = draft.bundle_paths or frozenset()
     for use in parsed.project.files:
         path = posixpath.relpath(use.path, UNKNOWN_FOLDER)
-        if not use.required or path.startswith("..") or _is_there(use, path, there, draft):
+        if not use.required or path.startswith("..") or _is_there(use, path, draft.content):
             continue
         if use.kind in _IN_BUNDLE:
             yield _missing(parsed, use, f"the file {shown(path)} is not in the bundle")
@@ -133,10 +119,12 @@ def _files(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
             yield _missing(parsed, use, f"the build context {shown(path)} is not in the bundle")
 
 
-def _is_there(use: FileUse, path: str, there: frozenset[str], draft: Draft) -> bool:
+def _is_there(use: FileUse, path: str, revision: Revision) -> bool:
     if use.kind is FileKind.BUILD:
-        return bool(there) and (path == "." or any(each == path or each.startswith(f"{path}/") for each in there))
-    return path in there or (path == layout.ENV_FILE and draft.env is not None)
+        return bool(revision.files) and (
+            path == "." or any(f"{each}/".startswith(f"{path}/") for each in revision.files)
+        )
+    return path in revision.files or (path == layout.ENV_FILE and bool(revision.env))
 
 
 def _builds_inline(parsed: Parsed, use: FileUse) -> bool:
@@ -151,7 +139,7 @@ def _missing(parsed: Parsed, use: FileUse, message: str) -> Problem:
 
 def _policy(parsed: Parsed, draft: Draft) -> Iterator[Problem]:
     granted = policy.for_level(policy.Level(draft.policy_level))
-    context = policy.Context(project=draft.name)
+    context = policy.Context(project=draft.content.project)
     for found in policy.check(parsed.project.model, granted, context, parsed.document):
         mark = parsed.document.mark(found.key_path)
         yield _problem(found.message, found.key_path, mark, found.fix, rule=found.rule.value)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from towline.compose import revision as compose_revision
 from towline.control.db import Database, Transaction
 from towline.control.deployments import content, intents, repository
 from towline.control.deployments.interfaces import Agents, Fleet
@@ -90,7 +91,7 @@ class DeployHandler:
 
     async def progressed(self, tx: Transaction, job: JobRow, events: Sequence[Any]) -> None:
         """Hint that a page about the deployment is out of date."""
-        tx.publish("deployment", id=job.deployment_id or "", cluster=job.cluster_id)
+        tx.publish("deployment", id=job.deployment_id or "", cluster_id=job.cluster_id)
 
     async def finished(self, tx: Transaction, job: JobRow, end: JobEnd) -> None:
         """Write down what became of the revision, and what runs now."""
@@ -162,7 +163,7 @@ class OperationHandler:
 
     async def progressed(self, tx: Transaction, job: JobRow, events: Sequence[Any]) -> None:
         """Hint that a page about the deployment is out of date."""
-        tx.publish("deployment", id=job.deployment_id or "", cluster=job.cluster_id)
+        tx.publish("deployment", id=job.deployment_id or "", cluster_id=job.cluster_id)
 
     async def finished(self, tx: Transaction, job: JobRow, end: JobEnd) -> None:
         """Write down what the job changed for good."""
@@ -207,11 +208,11 @@ class OperationHandler:
 
     def _fill(self, revision: Revision, deployment: Deployment, detail: orders.AdoptDetail) -> None:
         """Give an adopted revision its content, the only time that content is written after the row."""
-        draft = content.Draft(name=deployment.name, compose=detail.compose, env=detail.env or None)
+        draft = content.Draft(compose_revision.Revision(deployment.name, detail.compose, detail.env))
         revision.compose = detail.compose
         revision.services = content.check(draft).services()
         revision.images = dict(detail.images)
-        self._vault.seal_values(revision, draft.env, {})
+        self._vault.seal_values(revision, detail.env or None, {})
 
 
 def _fail_adoption(revision: Revision, end: JobEnd, now: datetime) -> None:
@@ -254,7 +255,7 @@ async def _number(tx: Transaction, deployment: Deployment, revision_id: str) -> 
 
 async def _settle(tx: Transaction, deployment: Deployment) -> None:
     deployment.updated_at = await tx.now()
-    tx.publish("deployment", id=deployment.id, cluster=deployment.cluster_id)
+    tx.publish("deployment", id=deployment.id, cluster_id=deployment.cluster_id)
 
 
 def _seal(key: bytes, info: bytes, plain: Any) -> str:

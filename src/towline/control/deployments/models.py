@@ -28,7 +28,7 @@ class Deployment(Base):
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     org_id: Mapped[str] = mapped_column(String(64))
-    cluster_id: Mapped[str] = mapped_column(String(64), index=True)
+    cluster_id: Mapped[str] = mapped_column(ForeignKey("cluster.id", ondelete="CASCADE"), index=True)
     name: Mapped[str] = mapped_column(String(63))
     labels: Mapped[dict[str, str]] = mapped_column(default=dict)
     auto_rollback: Mapped[bool] = mapped_column(default=True)

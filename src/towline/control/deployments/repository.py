@@ -79,6 +79,16 @@ async def on_clusters(tx: Transaction, cluster_ids: Sequence[str]) -> Sequence[D
     return (await tx.scalars(query)).all()
 
 
+async def set_state(tx: Transaction, deployment_id: str, state: str, reason: str, since: datetime) -> None:
+    """Keep a verdict for lists and filters."""
+    await tx.execute(
+        update(Deployment)
+        .where(Deployment.id == deployment_id)
+        .values(state=state, reason=reason, state_since=since)
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def due_for_pruning(tx: Transaction, now: datetime) -> Sequence[Deployment]:
     """Return the deployments whose scheduled pruning is due."""
     query = select(Deployment).where(
@@ -92,26 +102,12 @@ def _prune_at(deployment: Deployment) -> datetime:
     return (deployment.pruned_at or deployment.created_at) + timedelta(seconds=deployment.prune_interval_seconds)
 
 
-async def forget_cluster(tx: Transaction, cluster_id: str) -> int:
-    """Delete every deployment of a cluster that is removed. Returns: how many."""
-    ids = (await tx.scalars(select(Deployment.id).where(Deployment.cluster_id == cluster_id))).all()
-    for deployment_id in ids:
-        await _delete(tx, deployment_id)
-    return len(ids)
-
-
 async def purge_removed(tx: Transaction, before: datetime) -> int:
-    """Delete what was removed before a moment, with its revisions and secrets. Returns: how many."""
+    """Delete what was removed before a moment; revisions and secrets go with it. Returns: how many."""
     ids = (await tx.scalars(select(Deployment.id).where(Deployment.removed_at < before))).all()
-    for deployment_id in ids:
-        await _delete(tx, deployment_id)
+    if ids:
+        await tx.execute(delete(Deployment).where(Deployment.id.in_(ids)))
     return len(ids)
-
-
-async def _delete(tx: Transaction, deployment_id: str) -> None:
-    await tx.execute(delete(SecretVersion).where(SecretVersion.deployment_id == deployment_id))
-    await tx.execute(delete(Revision).where(Revision.deployment_id == deployment_id))
-    await tx.execute(delete(Deployment).where(Deployment.id == deployment_id))
 
 
 # -- revisions ---------------------------------------------------------------------------------

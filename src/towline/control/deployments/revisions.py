@@ -20,6 +20,7 @@ from towline.control.audit.service import AuditLog
 from towline.control.bundles.service import BundleService
 from towline.control.db import Database, Transaction
 from towline.control.deployments import intents, repository
+from towline.control.deployments.comparisons import Comparisons
 from towline.control.deployments.content import Checked, Draft, check
 from towline.control.deployments.directory import Directory
 from towline.control.deployments.interfaces import ClusterView, Fleet, Queue, Submission
@@ -64,6 +65,7 @@ class RevisionService:
         fleet: Fleet,
         queue: Queue,
         vault: Vault,
+        comparisons: Comparisons,
         registries: RegistryService,
         bundles: BundleService,
         audit: AuditLog,
@@ -72,6 +74,7 @@ class RevisionService:
         self._fleet = fleet
         self._queue = queue
         self._vault = vault
+        self._comparisons = comparisons
         self._registries = registries
         self._bundles = bundles
         self._audit = audit
@@ -97,13 +100,16 @@ class RevisionService:
     async def examine(self, access: Access, cluster_name: str, name: str, content: Content) -> Checked:
         """Check content for a project, in a thread: a hostile file must not hold up the whole server.
 
-        Raises: ApiError: forbidden, cluster_not_found, bundle_not_found.
+        Raises: ApiError: forbidden, cluster_not_found, bundle_not_found, invalid (a secret to keep has no value).
         """
         async with self._db.read() as tx:
             cluster = await self._directory.cluster(tx, access, Permission.DEPLOYMENT_WRITE, cluster_name, name)
             deployment = await repository.find(tx, access.org_id, cluster.id, name)
-            paths = await self._bundles.paths(tx, access.org_id, content.bundle) if content.bundle else None
-            draft = await self._draft(tx, name, content, deployment, paths)
+            draft = Draft(
+                await self._comparisons.of_content(tx, access.org_id, name, deployment, content),
+                deployment.policy_level if deployment else "standard",
+                has_own_folder=bool(deployment and deployment.folder),
+            )
         return await asyncio.to_thread(check, draft)
 
     async def rollback(
@@ -209,7 +215,7 @@ class RevisionService:
                 deadline_seconds=options.deadline_seconds,
                 supersede=options.supersede,
             )
-            detail = {"revision": revision.number, "message": request.message, "secrets": sorted(revision.secrets)}
+            detail = {"revision": revision.number, "message": request.message, "secret_names": sorted(revision.secrets)}
             return await self._submit(tx, access, deployment, revision, submission, "deployment.deploy", detail)
 
     async def _store(
@@ -319,7 +325,7 @@ class RevisionService:
             cluster_id=deployment.cluster_id,
             detail={**detail, "job": job.id},
         )
-        tx.publish("deployment", id=deployment.id, cluster=deployment.cluster_id)
+        tx.publish("deployment", id=deployment.id, cluster_id=deployment.cluster_id)
         return Deployed(deployment, revision, job.shown)
 
     async def _repeated(
@@ -344,29 +350,6 @@ class RevisionService:
     ) -> tuple[ClusterView, Deployment]:
         return await self._directory.deployment(
             tx, access, Permission.DEPLOYMENT_WRITE, cluster_name, name, for_update=True
-        )
-
-    async def _draft(
-        self,
-        tx: Transaction,
-        name: str,
-        content: Content,
-        deployment: Deployment | None,
-        paths: frozenset[str] | None,
-    ) -> Draft:
-        secret_names = list(content.secrets or {})
-        if content.secrets is None and deployment is not None:
-            newest = await repository.revision(tx, deployment.id, deployment.latest_number)
-            secret_names = list(newest.secrets) if newest else []
-        return Draft(
-            name=name,
-            compose=content.compose,
-            env=content.env,
-            variables=content.variables,
-            secret_names=secret_names,
-            bundle_paths=paths,
-            policy_level=deployment.policy_level if deployment else "standard",
-            has_own_folder=bool(deployment and deployment.folder),
         )
 
     async def _rollback_target(self, tx: Transaction, deployment: Deployment, number: int | None) -> Revision:

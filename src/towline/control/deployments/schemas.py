@@ -243,11 +243,22 @@ class ValidateOut(BaseModel):
 
 class ServiceChangeOut(BaseModel):
     name: str
-    change: Literal["added", "removed", "recreated", "unchanged"]
+    change: Literal["added", "removed", "recreated", "scaled", "unchanged"]
     reasons: list[str]
 
 
+class DiffLine(BaseModel):
+    sign: Literal[" ", "+", "-", "@"]
+    """`@`: a gap of unchanged lines."""
+    text: str
+    old: int
+    new: int
+    """Line numbers from 1; 0 where there is none."""
+
+
 class DiffOut(BaseModel):
+    """What a deploy would change. Names only, never the value of a variable or a secret."""
+
     against: int
     """Number of the revision compared with; 0: there is none yet."""
     services: list[ServiceChangeOut]
@@ -255,9 +266,11 @@ class DiffOut(BaseModel):
     volumes_removed: list[str]
     networks_added: list[str]
     networks_removed: list[str]
-    lines: list[str]
-    """Unified diff of the Compose file, for display."""
-    is_empty: bool
+    variables: list[str]
+    secrets: list[str]
+    files: list[str]
+    lines: list[DiffLine]
+    changes_containers: bool
 
 
 class JobAnswer(BaseModel):

@@ -213,7 +213,7 @@ class DeploymentService:
             cluster_id=deployment.cluster_id,
             detail=detail,
         )
-        tx.publish("deployment", id=deployment.id, cluster=deployment.cluster_id)
+        tx.publish("deployment", id=deployment.id, cluster_id=deployment.cluster_id)
 
     async def _readable(self, tx: Transaction, access: Access, cluster_name: str, name: str) -> Found:
         return await self._directory.deployment(tx, access, Permission.DEPLOYMENT_READ, cluster_name, name)

@@ -19,6 +19,11 @@ from towline.control.ids import new_id
 
 SECRET_PURPOSE = "deployment-secret"  # noqa: S105 - a name, not a secret
 VALUES_PURPOSE = "revision-values"
+ORDER_PURPOSE = "waiting-order"
+NEW_VERSION = "new"
+
+Given = Mapping[str, SecretStr | None] | None
+"""Values by name as `schemas.Content.secrets` takes them: None keeps one, or all."""
 
 
 class Sealer(Protocol):
@@ -44,7 +49,7 @@ class Vault:
         deployment: Deployment,
         actor: Actor,
         before: Mapping[str, int],
-        given: Mapping[str, SecretStr | None] | None,
+        given: Given,
     ) -> dict[str, int]:
         """Decide which version of each secret a new revision uses, and store new values.
 
@@ -52,18 +57,18 @@ class Vault:
             one already kept makes no new version, so that nothing is recreated for it.
         Raises: ApiError: invalid, when a value is to be kept and there is none.
         """
-        if given is None:
-            return dict(before)
-        kept = await self._keep(tx, deployment, {name: before.get(name) for name, new in given.items() if new is None})
-        known = await self.open(tx, deployment, {name: before[name] for name in given if name in before})
-        for name, value in given.items():
-            if value is None:
-                continue
-            if name in known and hmac.compare_digest(known[name].encode(), value.get_secret_value().encode()):
-                kept[name] = before[name]
-            else:
-                kept[name] = await self._store(tx, deployment, actor, name, value)
-        return kept
+        kept, new = await self._sort(tx, deployment, before, given)
+        return kept | {name: await self._store(tx, deployment, actor, name, value) for name, value in new.items()}
+
+    async def preview(
+        self, tx: Transaction, deployment: Deployment, before: Mapping[str, int], given: Given
+    ) -> dict[str, str]:
+        """Return the versions that `settle` would make, as text; what would be new is told by its name alone.
+
+        Raises: ApiError: invalid, as `settle`.
+        """
+        kept, new = await self._sort(tx, deployment, before, given)
+        return {name: str(version) for name, version in kept.items()} | dict.fromkeys(new, NEW_VERSION)
 
     async def open(self, tx: Transaction, deployment: Deployment, wanted: Mapping[str, int]) -> dict[str, str]:
         """Open some versions, by secret name. Raises: ApiError: conflict, when one is gone."""
@@ -91,17 +96,39 @@ class Vault:
         values = json.loads(plain)
         return values["env"], values["variables"]
 
-    async def _keep(self, tx: Transaction, deployment: Deployment, wanted: Mapping[str, int | None]) -> dict[str, int]:
-        """Check that what is to be kept is there: in the newest revision, else the newest value there ever was."""
-        found: dict[str, int] = {}
-        for name, version in wanted.items():
-            number = version or await repository.newest_secret_version(tx, deployment.id, name)
-            if not number:
-                raise ApiError(
-                    ErrorCode.INVALID, f"the secret {name} has no value yet", hint="send its value with this revision"
-                )
-            found[name] = number
-        return found
+    def seal_text(self, org_id: str, record_id: str, plain: bytes) -> bytes:
+        """Seal something that waits in a job's row."""
+        return self._sealer.seal(org_id, record_id, 1, ORDER_PURPOSE, plain)
+
+    def open_text(self, org_id: str, record_id: str, sealed: bytes) -> bytes:
+        """Open what `seal_text` sealed."""
+        return self._sealer.open(org_id, record_id, 1, ORDER_PURPOSE, sealed)
+
+    async def _sort(
+        self, tx: Transaction, deployment: Deployment, before: Mapping[str, int], given: Given
+    ) -> tuple[dict[str, int], dict[str, SecretStr]]:
+        """Tell the versions that stay from the values that are new."""
+        if given is None:
+            return dict(before), {}
+        known = await self.open(tx, deployment, {name: before[name] for name in given if name in before})
+        kept: dict[str, int] = {}
+        new: dict[str, SecretStr] = {}
+        for name, value in given.items():
+            if value is None:
+                kept[name] = before.get(name) or await self._newest(tx, deployment, name)
+            elif name in known and _same(known[name], value):
+                kept[name] = before[name]
+            else:
+                new[name] = value
+        return kept, new
+
+    async def _newest(self, tx: Transaction, deployment: Deployment, name: str) -> int:
+        number = await repository.newest_secret_version(tx, deployment.id, name)
+        if not number:
+            raise ApiError(
+                ErrorCode.INVALID, f"the secret {name} has no value yet", hint="send its value with this revision"
+            )
+        return number
 
     async def _store(self, tx: Transaction, deployment: Deployment, actor: Actor, name: str, value: SecretStr) -> int:
         version = await repository.newest_secret_version(tx, deployment.id, name) + 1
@@ -124,3 +151,7 @@ class Vault:
 
     def _open(self, row: SecretVersion) -> bytes:
         return self._sealer.open(row.org_id, row.id, row.version, SECRET_PURPOSE, row.sealed)
+
+
+def _same(known: str, given: SecretStr) -> bool:
+    return hmac.compare_digest(known.encode(), given.get_secret_value().encode())
