@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from towline.control.agents.models import Agent
@@ -229,3 +229,25 @@ def projects(cluster_id: str, *, search: str = "") -> Select[Any]:
     if search:
         query = query.where(InventoryProject.name.icontains(search, autoescape=True))
     return query.order_by(InventoryProject.name)
+
+
+async def projects_named(tx: Transaction, wanted: Collection[tuple[str, str]]) -> Sequence[InventoryProject]:
+    """Return the projects that are named by cluster id and name."""
+    if not wanted:
+        return ()
+    query = select(InventoryProject).where(
+        tuple_(InventoryProject.cluster_id, InventoryProject.name).in_(list(wanted))
+    )
+    return (await tx.execute(query)).scalars().all()
+
+
+async def containers_of_projects(tx: Transaction, wanted: Collection[tuple[str, str]]) -> Sequence[InventoryContainer]:
+    """Return the containers of projects that are named by cluster id and name."""
+    if not wanted:
+        return ()
+    query = (
+        select(InventoryContainer)
+        .where(tuple_(InventoryContainer.cluster_id, InventoryContainer.project).in_(list(wanted)))
+        .order_by(InventoryContainer.cluster_id, InventoryContainer.project, InventoryContainer.name)
+    )
+    return (await tx.execute(query)).scalars().all()
