@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.testbed import (
+    bases,
     chromium,
     compose_plugin,
     debian,
@@ -70,6 +71,11 @@ def _images() -> str:
     return images.ensure()
 
 
+def _bases() -> str:
+    engine.ensure()
+    return bases.ensure()
+
+
 def _images_status() -> str:
     return images.status() if engine.answers() else "no engine answers"
 
@@ -85,6 +91,7 @@ PARTS: dict[str, Part] = {
     "haproxy": _found(haproxy.find),
     "squid": _found(squid.find),
     "registry": _found(registry.find),
+    "bases": Part(_bases, lambda: bases.status() if engine.answers() else "no engine answers"),
     "kubernetes": Part(_kubernetes, lambda: Cluster().status(), lambda: Cluster().down()),
 }
 # What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.

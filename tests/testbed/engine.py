@@ -1,6 +1,7 @@
 """The Docker engine: the machine's own when it runs, one of ours otherwise, and private ones to be killed by tests."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,9 @@ PART = "docker"
 READY_TIMEOUT = 60.0
 # dockerd gives every container ten seconds to stop before it ends itself.
 STOP_TIMEOUT = 40.0
+# The default network of a private engine is 10.203.0.0/24 or, by its index, one of the next: away from Docker's pools.
+PRIVATE_NETWORK = 203
+PROJECT_BRIDGE = re.compile(rb"br-[0-9a-f]{12}")
 SYSTEM_PID_FILE = Path("/var/run/docker.pid")
 
 
@@ -93,11 +97,12 @@ def down() -> None:
 class PrivateEngine:
     """A second engine with its own data, socket and address pool, for tests that kill engines.
 
-    It writes no packet filter rules, so it never disturbs the machine's own engine: containers reach each other on
-    their project's network, published ports work from this machine, and nothing is reachable outwards.
+    It writes no packet filter rules and has a bridge of its own, so it never disturbs the machine's engine: containers
+    reach each other on their project's network, published ports work from this machine, nothing is reachable outwards.
     """
 
     folder: Path
+    index: int = 0
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -113,6 +118,7 @@ class PrivateEngine:
     def start(self) -> None:
         """Start dockerd and wait until it answers; also after `kill`, on the same data."""
         (self.folder / "docker.pid").unlink(missing_ok=True)
+        self._add_bridge()
         process = self.process = processes.spawn(self._argv(), self.log)
         processes.wait_until(
             lambda: answers(self.host),
@@ -122,18 +128,38 @@ class PrivateEngine:
             alive=lambda: process.poll() is None,
         )
 
+    @property
+    def bridge(self) -> str:
+        """The interface of its default network."""
+        return f"towline{self.index}"
+
+    def _add_bridge(self) -> None:
+        if not Path(f"/sys/class/net/{self.bridge}").exists():
+            subprocess.run(["ip", "link", "add", self.bridge, "type", "bridge"], check=True)
+            address = f"10.{PRIVATE_NETWORK + self.index}.0.1/24"
+            subprocess.run(["ip", "address", "add", address, "dev", self.bridge], check=True)
+        subprocess.run(["ip", "link", "set", self.bridge, "up"], check=True)
+
+    def _remove_networks(self) -> None:
+        """Delete the bridges that nobody told dockerd to delete; its own notes name them."""
+        notes = self.folder / "data" / "network" / "files" / "local-kv.db"
+        names = {name.decode() for name in PROJECT_BRIDGE.findall(notes.read_bytes())} if notes.exists() else set()
+        for interface in (self.bridge, *names):
+            if Path(f"/sys/class/net/{interface}").exists():
+                subprocess.run(["ip", "link", "delete", interface], check=True)
+
     def _argv(self) -> list[str | Path]:
+        # Neither `--bridge none` nor an address pool: with them dockerd deletes docker0, which is not its own here.
         return [
             "dockerd",
             "--host", self.host,
             "--data-root", self.folder / "data",
             "--exec-root", self.folder / "exec",
             "--pidfile", self.folder / "docker.pid",
-            "--bridge", "none",
+            "--bridge", self.bridge,
             "--iptables=false",
             "--ip6tables=false",
             "--ip-masq=false",
-            "--default-address-pool", "base=10.203.0.0/16,size=24",
         ]  # fmt: skip
 
     def kill(self) -> None:
@@ -167,6 +193,7 @@ class PrivateEngine:
         for line in reversed(Path("/proc/self/mounts").read_text().splitlines()):
             if (mount := line.split()[1]).startswith(f"{self.folder}/"):
                 subprocess.run(["umount", "--lazy", mount], capture_output=True)
+        self._remove_networks()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _shims(self) -> list[int]:

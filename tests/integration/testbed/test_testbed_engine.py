@@ -1,8 +1,21 @@
 """The private engine survives being killed, and leaves nothing behind."""
 
+import urllib.request
+from pathlib import Path
+
 import pytest
-from tests.testbed import engine, images
+from tests.testbed import engine, images, processes
 from tests.testbed.engine import PrivateEngine
+
+PROJECT = f"""
+name: towline-private-probe
+services:
+  web:
+    image: {images.WEB}
+    stop_signal: KILL
+    ports: ["127.0.0.1:PORT:80"]
+    healthcheck: {{test: [CMD, nc, -z, 127.0.0.1, "80"], interval: 1s, retries: 10}}
+"""
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
 
@@ -28,9 +41,22 @@ def test_container_with_a_restart_policy_is_back_after_the_engine_was_killed(pri
 
     private_engine.start()
 
+    assert Path("/sys/class/net/docker0").exists()
     running = images.docker("ps", "--no-trunc", "--quiet", host=private_engine.host)
     assert running == started
 
 
-def test_private_engine_shows_nothing_of_the_machines_own(private_engine: PrivateEngine) -> None:
+def test_private_engine_leaves_the_machines_own_alone(docker_engine: str, private_engine: PrivateEngine) -> None:
     assert images.docker("images", "--quiet", host=private_engine.host) == ""
+    assert images.docker("run", "--rm", images.BASE, "echo", "undisturbed") == "undisturbed"
+
+
+def test_private_engine_runs_projects_with_networks_and_ports(private_engine: PrivateEngine, tmp_path: Path) -> None:
+    images.ensure(private_engine.host)
+    port = processes.free_port()
+    compose = tmp_path / "compose.yaml"
+    compose.write_text(PROJECT.replace("PORT", str(port)))
+    images.docker("compose", "--file", str(compose), "up", "--detach", "--wait", host=private_engine.host)
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as answer:
+        assert answer.read() == images.WEB_PAGE
