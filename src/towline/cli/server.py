@@ -71,7 +71,7 @@ def restore(
     config: ConfigFile = None,
     data_folder: DataFolder = None,
 ) -> None:
-    """Put a backup into an empty data folder or database, here or on another machine. Agents come back by themselves."""
+    """Put a backup into an empty data folder or database, here or elsewhere. Agents come back by themselves."""
     from towline.control.system import backup as backups
 
     passphrase = secret("Passphrase of the backup", passphrase_file)

@@ -83,25 +83,25 @@ class LocalAgent:
         self._folder = state_folder
         self._verbose = verbose
         self._process: Process | None = None
-        self._stopping = False
+        self._ended = asyncio.Event()
 
     async def keep_running(self, running: "Running") -> None:
         """Join when this machine has not, then run the agent and start it again when it ends by itself."""
         backoff = Backoff()
-        while not self._stopping:
+        while not self._ended.is_set():
             if not (self._folder / "identity.json").exists():
                 await self._join(running)
             self._process = await self._start("run")
             code = await self._process.wait()
-            if self._stopping:
+            if self._ended.is_set():
                 return
-            pause = backoff.next()
+            pause = backoff.next_delay()
             err.print(f"the agent of this machine ended with {code}; starting it again in {pause:.0f} s")
             await asyncio.sleep(pause)
 
     async def stop(self) -> None:
         """Let the agent say goodbye; kill it when it does not within the limit."""
-        self._stopping = True
+        self._ended.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -124,7 +124,7 @@ class LocalAgent:
         await process.communicate(made.token.encode())
         if process.returncode:
             err.print("this machine could not join; the server runs all the same (see above for the reason)")
-            self._stopping = True
+            self._ended.set()
 
     async def _start(self, *arguments: str, stdin: int = asyncio.subprocess.DEVNULL) -> Process:
         environment = os.environ | {

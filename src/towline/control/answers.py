@@ -15,6 +15,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketState
 
+from towline.control import web
 from towline.control.db import translate
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.logging import get_logger
@@ -113,6 +114,8 @@ async def _answer_unexpected(connection: HTTPConnection, error: Exception) -> Re
 
 
 async def _send(connection: HTTPConnection, error: ApiError) -> Response | None:
+    if isinstance(connection, Request) and web.wants_page(connection):
+        return web.error_page(connection, error)
     answer = response(error, connection)
     if not isinstance(connection, WebSocket):
         return answer

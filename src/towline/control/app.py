@@ -21,8 +21,10 @@ from towline.control.access.service import AccessService
 from towline.control.audit.service import AuditLog
 from towline.control.authority.identity import ServerAddresses, addresses
 from towline.control.authority.service import ServerTls
+from towline.control.bundles.service import BundleService
 from towline.control.bus import Bus
 from towline.control.db import Database
+from towline.control.deployments.adapters import ClusterFleet
 from towline.control.errors import StartupError
 from towline.control.fleet import Fleet
 from towline.control.guard import RequestGuard
@@ -31,6 +33,7 @@ from towline.control.metrics import Metrics, RequestMeter
 from towline.control.pg_notify import PgNotify
 from towline.control.published import PublishedRoutes
 from towline.control.retention import Retention
+from towline.control.registries.service import RegistryService
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
 from towline.control.web import Web
@@ -113,10 +116,23 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.access.users_api import router as users
     from towline.control.agents.api import router as agents
     from towline.control.audit.api import router as audit
+    from towline.control.bundles.api import router as bundles
     from towline.control.clusters.api import router as clusters
+    from towline.control.registries.api import router as registries
     from towline.control.system.api import router as system
 
-    return (system, access, users, agents, clusters, audit)
+    return (system, access, users, agents, clusters, registries, bundles, audit)
+
+
+def pages() -> Sequence[APIRouter]:
+    """Return the router of every feature's pages, and of the files that they load."""
+    from towline.control.access.pages import router as access
+    from towline.control.audit.pages import router as audit
+    from towline.control.clusters.pages import router as clusters
+    from towline.control.system.pages import router as system
+    from towline.control.web import router as static
+
+    return (static, access, clusters, audit, system)
 
 
 def create_app(control: ControlPlane) -> FastAPI:
@@ -133,7 +149,7 @@ def create_app(control: ControlPlane) -> FastAPI:
     )
     app.state.control = control
     answers.install(app)
-    for router in routers():
+    for router in (*routers(), *pages()):
         app.include_router(router)
     undeclared = undeclared_routes(app.routes)
     if undeclared:

@@ -22,6 +22,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from towline.control.access.dependencies import Access, public
+from towline.control.errors import ApiError, ErrorCode
 
 ROOT = Path(__file__).resolve().parent.parent / "web"
 COMPRESS_OVER_BYTES = 1024
@@ -48,6 +49,15 @@ NAVIGATION = (
     ("audit", "/audit", "Audit"),
     ("settings", "/settings", "Settings"),
 )
+
+HOPS_BROKEN = {
+    ErrorCode.UNAVAILABLE: "control plane",
+    ErrorCode.STORAGE_FULL: "control plane",
+    ErrorCode.INTERNAL: "control plane",
+    ErrorCode.AGENT_AWAY: "link",
+    ErrorCode.AGENT_TIMEOUT: "agent",
+    ErrorCode.AGENT_REFUSED: "target",
+}
 
 NoticeKind = Literal["done", "warning", "error", "working"]
 
@@ -139,6 +149,37 @@ def redirect(request: Request, url: str, notice: Notice | None = None) -> Respon
             NOTICE_COOKIE, quote(text), max_age=NOTICE_SECONDS, httponly=True, secure=secure, samesite="lax"
         )
     return response
+
+
+def wants_page(request: Request) -> bool:
+    """Tell whether a person looks at the answer: a browser that asks for a page, not for the API."""
+    accepts = "text/html" in request.headers.get("accept", "")
+    return accepts and not request.scope["path"].startswith(("/api/", "/healthz", "/readyz", "/metrics", "/install"))
+
+
+def error_page(request: Request, error: ApiError) -> Response:
+    """Answer an error as a page: who is not signed in goes to sign in; else what failed, and what to try."""
+    if error.code is ErrorCode.UNAUTHENTICATED and request.method == "GET":
+        query_string = request.scope["query_string"].decode("latin-1")
+        wanted = request.scope["path"] + (f"?{query_string}" if query_string else "")
+        return RedirectResponse(f"/signin?next={quote(wanted)}", status_code=303)
+    page: Response = request.app.state.control.web.page(
+        request, "layout/error.html", status=error.status, title=error.code.value.replace("_", " ").capitalize(),
+        message=error.message, hint=error.hint, hops=_hops(error), request_id=request.state.request_id,
+    )  # fmt: skip
+    return page
+
+
+def _hops(error: ApiError) -> list[dict[str, str]]:
+    """Name the hop that failed, for errors on the way to a host."""
+    broken = HOPS_BROKEN.get(error.code)
+    if broken is None:
+        return []
+    names = ("browser", "control plane", "link", "agent", "target")
+    place = names.index(broken)
+    states = ["healthy"] * place + ["down"] + ["unknown"] * (len(names) - place - 1)
+    words = {"healthy": "works", "down": error.message, "unknown": "not reached"}
+    return [{"name": name, "state": state, "text": words[state]} for name, state in zip(names, states, strict=True)]
 
 
 router = APIRouter(include_in_schema=False)

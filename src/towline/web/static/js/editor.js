@@ -73,7 +73,7 @@ class Editor {
     }).catch(() => null);
     if (!answer) return;
     const result = await answer.json().catch(() => ({}));
-    this.show(result.error?.detail?.problems ?? result.problems ?? (result.error ? [{ message: result.error.message }] : []));
+    this.show(result.problems ?? result.error?.detail?.problems ?? (result.error ? [{ message: result.error.message }] : []));
   }
 
   checkUrl() {
