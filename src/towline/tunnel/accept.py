@@ -94,7 +94,6 @@ class LinkAcceptor:
         session = LinkSession(
             channel, owner=self._owner, is_agent=False, remote_address=remote_address, clock=self._clock
         )
-        self._strangers[remote_address] += 1
         channel.on_open = lambda: self._opened(session)
         response = WSUpgradeResponse.create_101_response({"Sec-WebSocket-Protocol": link.PROTOCOL})
         return WSUpgradeResponseWithListener(response, channel)
@@ -105,6 +104,8 @@ class LinkAcceptor:
             return 503, "the server is going away, come back later"
         if "origin" in request.headers:
             return 403, "browsers are not agents"
+        if request.headers.get("sec-websocket-version", "").strip() != "13":
+            return 426, "WebSocket version 13 is required"
         offered = [name.strip() for name in request.headers.get("sec-websocket-protocol", "").split(",")]
         if link.PROTOCOL not in offered:
             return 400, f"subprotocol {link.PROTOCOL} is required"
@@ -116,9 +117,9 @@ class LinkAcceptor:
 
     def _opened(self, session: LinkSession) -> None:
         if self._owner.closed:
-            self._forget_stranger(session.remote_address)
             session.close(link.CLOSE_DRAINING, "draining")
             return
+        self._strangers[session.remote_address] += 1
         self._owner.spawn(f"handshake with {session.remote_address}", self._handshake(session))
 
     async def _handshake(self, session: LinkSession) -> None:

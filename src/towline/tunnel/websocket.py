@@ -242,11 +242,11 @@ class Channel(WSListener):
         if self.closed is not None or self._events is None:
             return
         kind = frame.msg_type
-        if kind is WSMsgType.BINARY and frame.fin and self._fragment_kind is None:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self.close(WEBSOCKET_PROTOCOL_ERROR, "reserved bits are set")
+        elif kind is WSMsgType.BINARY and frame.fin and self._fragment_kind is None:
             self.messages_in += 1
             self._events.binary_arrived(frame.get_payload_as_memoryview())
-        elif frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self.close(WEBSOCKET_PROTOCOL_ERROR, "reserved bits are set")
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._data_frame(kind, frame)
         elif kind is WSMsgType.PING:
