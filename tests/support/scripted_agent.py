@@ -203,7 +203,7 @@ class ScriptedAgent:
         """Wait for the end of the link."""
         assert self.closed is not None
         async with asyncio.timeout(WAIT):
-            return await self.closed
+            return await asyncio.shield(self.closed)
 
     def cut(self) -> None:
         """Drop the connection without a word."""

@@ -115,14 +115,21 @@ class Admissions:
 
     async def flush(self) -> None:
         """Write what was acknowledged and what has ended."""
-        acked, self._acked = self._acked, {}
-        released, self._released = self._released, {}
+        acked, released = dict(self._acked), dict(self._released)
         if not acked and not released:
             return
         async with self._db.begin() as tx:
             await repository.acknowledge(tx, acked)
             for agent_id, epoch in released.items():
                 await repository.release(tx, agent_id, epoch)
+        _drop(self._acked, acked)
+        _drop(self._released, released)
+
+    def _with_acknowledged(self, row: Agent) -> None:
+        """Add to a row what its agent acknowledged and no batch has written yet."""
+        acked = self._acked.get(row.id, 0)
+        if acked > row.acked_generation:
+            row.acked_generation, row.resync = acked, False
 
     def _counted(self, error: Refused) -> Refused:
         refusals.counts[error.refusal.code] += 1
@@ -162,6 +169,7 @@ class Admissions:
                     outcomes.append(Refused(refusal))
                     continue
                 seen.add(agent_id)
+                self._with_acknowledged(row)
                 decision = decide(row, keys[agent_id], attempt, turn, self._live_instance(agent_id))
                 outcomes.append(await self._apply(tx, row, attempt, decision, names, cuts))
         for agent_id, refusal in cuts:
@@ -217,6 +225,13 @@ class Admissions:
         tx.publish("agent", id=row.id, cluster_id=row.cluster_id or "", change="suspect")
         tx.publish("cluster", id=row.cluster_id or "")
         _log.error("agent is suspect", agent=row.id, cluster=row.cluster_id, why=values.get("state_reason"))
+
+
+def _drop(held: dict[str, int], written: dict[str, int]) -> None:
+    """Forget what was written, unless something newer came meanwhile."""
+    for key, value in written.items():
+        if held.get(key) == value:
+            del held[key]
 
 
 def _settle(waiting: _Waiting, outcome: Admitted | Refused) -> None:

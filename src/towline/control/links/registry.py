@@ -98,6 +98,7 @@ class Links:
         """Links that ended, by what ended them; for metrics."""
         self.begun = 0
         self.draining = False
+        self._drain_pause = 0.0
 
     def __repr__(self) -> str:
         return f"<Links {len(self._by_agent)} up>"
@@ -178,6 +179,8 @@ class Links:
         session.start(lambda message: self._handle(new, message))
         for handler in self._up:
             handler(new)
+        if self.draining:
+            self._send_away(new)
         return new
 
     def cut(self, agent_id: str, refusal: Refusal) -> None:
@@ -195,9 +198,13 @@ class Links:
     def drain(self, pause: float) -> None:
         """Send every agent away for a moment: this process stops."""
         self.draining = True
+        self._drain_pause = pause
         for one in self:
-            text = "the server is restarting; come back in a moment"
-            _say_goodbye(one, link.Goodbye(reason="draining", pause=pause, text=text), link.CLOSE_DRAINING)
+            self._send_away(one)
+
+    def _send_away(self, one: Link) -> None:
+        text = "the server is restarting; come back in a moment"
+        _say_goodbye(one, link.Goodbye(reason="draining", pause=self._drain_pause, text=text), link.CLOSE_DRAINING)
 
     def approve(self, agent_id: str) -> None:
         """Let a pending agent work."""
