@@ -137,6 +137,8 @@ def _from_compose(data: dict[str, Any]) -> Iterator[Progress]:
         return
     # Resources put their word into "status"; images put it into "text", and the details into "status".
     word, details = (text, status) if text else (status, "")
+    if kind is Kind.LAYER:
+        details = ""  # a bar drawn with characters; the numbers tell the same
     yield Progress(kind, name, word, details, parent, _count(data.get("current")), _count(data.get("total")))
 
 
