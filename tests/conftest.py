@@ -91,6 +91,13 @@ def docker_engine(pytestconfig: pytest.Config) -> str:
     return str(need(pytestconfig, "docker"))
 
 
+@pytest.fixture(scope="session")
+def base_images(pytestconfig: pytest.Config) -> str:
+    """Local images to build Towline's own images on; `tests.testbed.bases` builds them."""
+    need(pytestconfig, "docker")
+    return str(need(pytestconfig, "bases"))
+
+
 @pytest.fixture
 def private_engine(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateEngine]:
     """A second engine that a test may kill and start again; give its `host` as `DOCKER_HOST`."""

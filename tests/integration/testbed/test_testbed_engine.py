@@ -14,7 +14,7 @@ services:
     image: {images.WEB}
     stop_signal: KILL
     ports: ["127.0.0.1:PORT:80"]
-    healthcheck: {{test: [CMD, nc, -z, 127.0.0.1, "80"], interval: 1s, retries: 10}}
+    healthcheck: {{test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1/"], interval: 1s, retries: 10}}
 """
 
 pytestmark = [pytest.mark.docker, pytest.mark.root]
