@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -157,11 +157,9 @@ class Raw:
         """Read until the other side ends; a reset counts as the end."""
         data = b""
         async with asyncio.timeout(DEADLINE):
-            try:
+            with suppress(ConnectionError):
                 while piece := await self.reader.read(65536):
                     data += piece
-            except ConnectionError:
-                pass
         return data
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
@@ -174,10 +172,8 @@ class Raw:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError, ssl.SSLError):
             await self.writer.wait_closed()
-        except (ConnectionError, ssl.SSLError):
-            pass
 
     async def __aenter__(self) -> "Raw":
         return self
@@ -207,9 +203,8 @@ async def raw_upstream(handler: Handler) -> AsyncIterator[int]:
         running.add(task)
         connection = Raw(reader, writer)
         try:
-            await handler(connection)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                await handler(connection)
         finally:
             running.discard(task)
             await connection.close()

@@ -259,7 +259,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
         else:
-            self.close()
+            self._transport.close()  # the exchange stays, and learns of the end by `connection_lost`
 
     def begin_pipe(self) -> bytes:
         """From now on bytes are the exchange's; return the ones that came early."""

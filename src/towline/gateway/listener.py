@@ -184,6 +184,8 @@ class Listener:
     def _may_speak_plainly(self, sock: socket.socket, peer: Peer) -> bool:
         if peer.trusted_proxy:
             return True
+        if not self._options.plain_from_loopback:
+            return False
         local = plain_address(sock.getsockname()[0])
         return ipaddress.ip_address(peer.address).is_loopback and ipaddress.ip_address(local).is_loopback
 
@@ -213,6 +215,7 @@ class Listener:
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=timeout,
+                ssl_shutdown_timeout=timeout,
             )
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError
             self._counters.handshake_failures += 1

@@ -15,6 +15,9 @@ class EdgeOptions:
     trusted_proxies: tuple[Network, ...] = ()
     """Peers whose X-Forwarded-* are believed and who may speak plain HTTP."""
 
+    plain_from_loopback: bool = True
+    """Plain HTTP is served when both ends of a connection are loopback addresses: nobody can listen in."""
+
     first_byte_timeout: float = 5.0
     """Until a new connection shows whether it speaks TLS; a scanner that stays silent holds a socket no longer."""
 

@@ -3,9 +3,14 @@
 Which fields to send is the caller's decision; here they become bytes. Reading is in `http1`.
 """
 
+import re
 from collections.abc import Iterable
 
 from towline.wire.http1_fields import HOP_BY_HOP, Fields
+
+_NOT_IN_TARGET = re.compile(rb"[^\x21-\x7e]")
+_FRAMES = HOP_BY_HOP | {b"content-length"}
+_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 
 REASONS = {
     100: b"Continue",
@@ -41,7 +46,7 @@ Line = tuple[bytes, bytes]
 
 def build_request_head(method: bytes, target: bytes, lines: Iterable[Line]) -> bytes:
     """Return a request head; `target` is sent byte for byte."""
-    if any(byte in b" \r\n" for byte in target):
+    if _NOT_IN_TARGET.search(target) is not None:
         raise ValueError("a request target must not hold blanks or line ends")
     return _head(b"%s %s HTTP/1.1\r\n" % (method, target), lines)
 
@@ -74,8 +79,5 @@ def build_answer(status: int, body: bytes, content_type: bytes, lines: Iterable[
 
 def end_to_end(fields: Fields, connection: frozenset[bytes]) -> list[Line]:
     """Return the fields of an answer that travel on: no hop-by-hop ones, none that Connection names, no framing."""
-    return [
-        (name, value)
-        for lower, name, value in fields
-        if lower not in HOP_BY_HOP and lower != b"content-length" and lower not in connection
-    ]
+    dropped = _FRAMES if connection <= _PLAIN_CONNECTION else _FRAMES | connection
+    return [(name, value) for lower, name, value in fields if lower not in dropped]

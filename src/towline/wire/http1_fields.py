@@ -108,11 +108,9 @@ def parse_length(value: bytes) -> int:
 _NO_TOKENS: frozenset[bytes] = frozenset()
 
 
-def parse_tokens(values: list[bytes]) -> frozenset[bytes]:
-    """Return the lower-case tokens of a list field such as Connection, over all its lines."""
-    if not values:
-        return _NO_TOKENS
-    return _tokens(b",".join(values))
+def parse_tokens(value: bytes | None) -> frozenset[bytes]:
+    """Return the lower-case tokens of a list field such as Connection; several lines are joined by commas before."""
+    return _NO_TOKENS if value is None else _tokens(value)
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,6 +5,7 @@ from tests.support.http1_script import BAD_REQUESTS, GET, HOST, POST, Got, Refus
 
 from towline.wire import http1
 from towline.wire.http1 import Framing, HeadError, parse_request_head, parse_response_head
+from towline.wire.http1_buffer import MAX_FIELDS, MAX_HEAD_BYTES
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
@@ -89,13 +90,13 @@ def test_expectation_is_seen_and_ignored_in_http_1_0() -> None:
 
 
 def test_head_is_refused_above_the_limit_and_read_below_it() -> None:
-    room = http1.MAX_HEAD_BYTES - len(GET) - len(b"A: \r\n\r\n")
+    room = MAX_HEAD_BYTES - len(GET) - len(b"A: \r\n\r\n")
     assert read([GET + b"A: " + b"x" * room + b"\r\n\r\n"]) == [Got(b"GET", b"/")]
     assert read([GET + b"A: " + b"x" * (room + 1) + b"\r\n\r\n"]) == [Refused(431)]
 
 
 def test_hundred_fields_are_read_and_one_more_is_refused() -> None:
-    fields = [b"A%d: x\r\n" % n for n in range(http1.MAX_FIELDS)]
+    fields = [b"A%d: x\r\n" % n for n in range(MAX_FIELDS)]
     assert read([GET + b"".join(fields[1:]) + b"\r\n"]) == [Got(b"GET", b"/")]
     assert read([GET + b"".join(fields) + b"\r\n"]) == [Refused(431)]
 
@@ -108,7 +109,7 @@ def test_endless_head_is_refused_as_soon_as_it_exceeds_the_limit() -> None:
         script.feed(b"A: " + b"x" * 997 + b"\r\n")
         fed += 1002
     assert script.seen == [Refused(431)]
-    assert fed <= http1.MAX_HEAD_BYTES + 1002
+    assert fed <= MAX_HEAD_BYTES + 1002
 
 
 @pytest.mark.parametrize("start", [b"\x80\x2e\x01", b"hello", b"{", b"G" * 40])
