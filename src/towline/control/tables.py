@@ -3,8 +3,11 @@
 import towline.control.access.models
 import towline.control.agents.models
 import towline.control.audit.models
+import towline.control.bundles.models
 import towline.control.clusters.models
+import towline.control.deployments.models
 import towline.control.jobs.models
+import towline.control.registries.models
 import towline.control.sealing.models  # noqa: F401
 from towline.control.db import metadata
 

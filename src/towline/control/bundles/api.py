@@ -11,6 +11,9 @@ from towline.control.errors import ApiError, ErrorCode
 
 router = APIRouter(prefix="/api/v1/bundles", tags=["deployments"])
 
+FRAMEWORK_BYTES = 2 * MAX_UPLOAD_BYTES
+"""The framework's own limit lies behind ours: its answer is no JSON and says less."""
+
 
 class BundleOut(BaseModel):
     digest: str
@@ -19,7 +22,12 @@ class BundleOut(BaseModel):
     files: int
 
 
-@router.put("", status_code=201, openapi_extra={"requestBody": {"content": {"application/x-tar": {}}}})
+@router.put(
+    "",
+    status_code=201,
+    max_body_size=FRAMEWORK_BYTES,
+    openapi_extra={"requestBody": {"content": {"application/x-tar": {}}}},
+)
 async def put_bundle(request: Request, access: Annotated[Access, needs(Permission.DEPLOYMENT_WRITE)]) -> BundleOut:
     """Store the files beside a Compose file: an uncompressed tar, 32 MiB at most. Repeating it changes nothing."""
     service: BundleService = request.app.state.control.bundles
