@@ -32,8 +32,8 @@ from towline.control.ids import DEFAULT_ORG
 from towline.control.metrics import Metrics, RequestMeter
 from towline.control.pg_notify import PgNotify
 from towline.control.published import PublishedRoutes
-from towline.control.retention import Retention
 from towline.control.registries.service import RegistryService
+from towline.control.retention import Retention
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
 from towline.control.web import Web
@@ -72,6 +72,8 @@ class ControlPlane:
         """That the edge listens on; the settings may have asked for any."""
         self.retention = Retention(self)
         self.fleet = Fleet(self)
+        self.bundles = BundleService(db, self.audit)
+        self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
         self.published = PublishedRoutes(self)
         self.features: list[Feature] = [self.tls, self.fleet, self.published, self.retention]
         if not db.is_sqlite:

@@ -168,6 +168,11 @@ class Database:
         """The engine that writes, for migrations."""
         return self._writer
 
+    @property
+    def reader(self) -> AsyncEngine:
+        """The engine that only reads, for backups."""
+        return self._reader
+
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[Transaction]:
         """Open a transaction that may write.

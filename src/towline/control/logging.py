@@ -117,5 +117,5 @@ def configure(level: str = "info", shape: Literal["auto", "json", "console"] = "
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("uvicorn.access", "aiosqlite", "asyncio", "sqlalchemy.engine"):
+    for noisy in ("uvicorn", "aiosqlite", "asyncio", "sqlalchemy.engine", "alembic", "websockets", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -74,13 +74,13 @@ def forget_file(data_folder: Path) -> None:
     (data_folder / FILE).unlink(missing_ok=True)
 
 
-def write_secret(path: Path, content: str) -> None:
+def write_secret(path: Path, content: str | bytes) -> None:
     """Write a file that only the server's user can read, whole or not at all."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".new")
     partial.unlink(missing_ok=True)
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:
-        out.write(content)
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+        out.write(content.encode() if isinstance(content, str) else content)
         out.flush()
         os.fsync(out.fileno())
     partial.replace(path)

@@ -50,24 +50,26 @@ def load(folder: Path, files: Sequence[str] = ()) -> KeyRing | None:
     Raises: StartupError: a file is missing, no key, or readable by others.
     """
     paths = [Path(name) for name in files] or sorted(folder.glob(FILE_PATTERN))
-    return KeyRing({_name(path): _read(path) for path in paths}) if paths else None
+    keys = [_read(path) for path in paths]
+    return KeyRing({_name(key): key for key in keys}) if keys else None
 
 
 def create(folder: Path) -> KeyRing:
     """Make the first key. Only when the database holds no secret."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / "sealing-1.key"
+    path = folder / "sealing-001.key"
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
     with os.fdopen(file, "wb") as out:
         out.write(os.urandom(KEY_BYTES))
         out.flush()
         os.fsync(out.fileno())
-    return KeyRing({_name(path): _read(path)})
+    key = _read(path)
+    return KeyRing({_name(key): key})
 
 
-def _name(path: Path) -> str:
-    """Name a key by its file and its content, so that another key under the same file name is seen at once."""
-    return f"{path.stem}-{hashlib.sha256(b'towline-kek' + _read(path)).hexdigest()[:8]}"
+def _name(key: bytes) -> str:
+    """Name a key by its content: files may be moved, and another key under the same file name is seen at once."""
+    return "kek-" + hashlib.sha256(b"towline-kek-name" + key).hexdigest()[:16]
 
 
 def _read(path: Path) -> bytes:

@@ -44,11 +44,12 @@ async def search_page(
 
 
 async def _groups(request: Request, access: Access, wanted: str) -> list[Group]:
-    from towline.control.deployments.api import list_deployments
+    from towline.control.deployments.service import Wanted
 
     asked = ListQuery(limit=HITS, search=wanted)
     clusters = (await clusters_api.list_clusters(request, access, asked, "", [])).items
-    deployments = (await list_deployments(request, access, asked)).items
+    service = request.app.state.control.deployments.service
+    deployments = (await service.find_many(access, asked, Wanted())).items
     containers = await request.app.state.control.fleet.clusters.search_containers(access, wanted, HITS)
     return [
         Group("Clusters", [Hit(c.name, f"/clusters/{c.name}", c.health.state, text=c.health.reason) for c in clusters]),
