@@ -72,10 +72,11 @@ async def _first_steps(request: Request, access: Access) -> list[Step]:
     """Return what a new owner does first, until all of it is done."""
     if not access.may(Permission.DEPLOYMENT_WRITE, Resource(access.org_id)):
         return []
-    from towline.control.deployments.api import list_deployments
+    from towline.control.deployments.service import Wanted
 
+    service = request.app.state.control.deployments.service
     clusters = await api.list_clusters(request, access, EVERYTHING, "", [])
-    deployments = await list_deployments(request, access, EVERYTHING)
+    deployments = await service.find_many(access, ListQuery(limit=1), Wanted())
     steps = [
         Step(
             title="A host is connected", done=clusters.total > 0, url="/fleet/join", action="Join a host",

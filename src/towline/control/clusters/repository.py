@@ -224,6 +224,17 @@ def containers(cluster_id: str, *, project: str = "", service: str = "", search:
     return query.order_by(InventoryContainer.project, InventoryContainer.service, InventoryContainer.name)
 
 
+def containers_anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> Select[Any]:
+    """Return the query of containers that match a text on any cluster of an organisation, with the cluster's name."""
+    columns = (InventoryContainer.name, InventoryContainer.image, InventoryContainer.project)
+    return (
+        select(InventoryContainer, Cluster.name)
+        .join(Cluster, Cluster.id == InventoryContainer.cluster_id)
+        .where(Cluster.org_id == org_id, where, or_(*(each.icontains(text, autoescape=True) for each in columns)))
+        .order_by(InventoryContainer.name)
+    )
+
+
 def projects(cluster_id: str, *, search: str = "") -> Select[Any]:
     query = select(InventoryProject).where(InventoryProject.cluster_id == cluster_id)
     if search:

@@ -152,6 +152,13 @@ class Clusters:
             key = InventoryContainer.container_id
             return await fetch(tx, query.order_by(None), asked, sorts=CONTAINER_SORTS, default="name", key=key)
 
+    async def search_containers(self, access: Access, text: str, most: int) -> list[tuple[InventoryContainer, str]]:
+        """Return containers by name, image or project on every cluster that the actor sees, with its name."""
+        async with self._db.read() as tx:
+            where = visible(access, Permission.CLUSTER_READ)
+            found = await tx.execute(repository.containers_anywhere(access.org_id, text, where).limit(most))
+            return [(row[0], row[1]) for row in found]
+
     async def projects(self, access: Access, cluster: str, search: str = "") -> Sequence[InventoryProject]:
         """Return the Compose projects that were on a cluster last, ours or not."""
         async with self._db.read() as tx:

@@ -1,0 +1,16 @@
+"""The project that a new owner deploys with one click: one small, well-known image and nothing else."""
+
+SAMPLE = """\
+# A small web page on port 8080 of the host.
+services:
+  web:
+    image: nginx:alpine
+    ports:
+      - "8080:80"
+    healthcheck:
+      test: ["CMD-SHELL", "nc -z 127.0.0.1 80"]
+      interval: 2s
+      timeout: 2s
+      retries: 15
+    restart: unless-stopped
+"""
