@@ -58,9 +58,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     docker_host: Annotated[
         str,
-        Meta(
-            description="Address of the Docker engine, `unix://…`. Empty: DOCKER_HOST, else the first socket there is."
-        ),
+        Meta(description="Address of the Docker engine, `unix://…`. Empty: DOCKER_HOST, else the first socket found."),
     ] = ""
     compose_command: Annotated[
         str, Meta(description="Path of the Compose binary. Empty: the Docker CLI's plugin, else docker-compose.")

@@ -1,0 +1,47 @@
+"""Which code does which kind of job. Modules are imported when the first such job comes: an idle agent stays small."""
+
+from __future__ import annotations
+
+from towline.agent.errors import JobFailed
+from towline.agent.jobs.context import JobContext
+from towline.agent.jobs.outcome import Ended
+from towline.wire import orders
+
+
+async def execute(context: JobContext) -> Ended:
+    """Do a job's work, from where the journal says it stands. Raises: JobFailed."""
+    order = _order(context)
+    context.host.policy().require_project(order.project)
+    match context.entry.kind, order:
+        case "compose.deploy", orders.Deploy():
+            from towline.agent.projects import deploy
+
+            return await deploy.deploy(context, order)
+        case "compose.validate", orders.Deploy():
+            from towline.agent.projects import validate
+
+            return await validate.validate(context, order)
+        case "compose.adopt", orders.Adopt():
+            from towline.agent.projects import adopt
+
+            return await adopt.adopt(context, order)
+        case "compose.remove", orders.Remove():
+            from towline.agent.projects import remove
+
+            return await remove.remove(context, order)
+        case "compose.prune", orders.Prune():
+            from towline.agent.projects import prune
+
+            return await prune.prune(context, order)
+        case kind, orders.Services() | orders.Scale():
+            from towline.agent.projects import actions
+
+            return await actions.act(context, kind, order)
+    raise JobFailed("bad_order", f"this agent does not know jobs of the kind {context.entry.kind!r}")
+
+
+def _order(context: JobContext) -> orders.Order:
+    try:
+        return orders.decode(context.entry.kind, context.entry.payload)
+    except orders.BadOrder as error:
+        raise JobFailed("bad_order", f"the order cannot be read: {error}") from error

@@ -1,0 +1,218 @@
+"""What every step of a job on one project works with: its files, its commands, its containers.
+
+Here: doing single things to a project. Not here: which of them, and in what order (`deploy_steps.py`, `actions.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from towline.agent.docker.compose import ComposeTool
+from towline.agent.errors import JobFailed
+from towline.agent.jobs.context import JobContext
+from towline.agent.projects import content, gate, judging, staging
+from towline.agent.projects.commands import Commands, Step
+from towline.agent.projects.content import Opened
+from towline.agent.projects.gate import Watched
+from towline.agent.projects.records import Record
+from towline.compose import containers as compose_containers
+from towline.compose import health, layout, project, resume
+from towline.compose.argv import Compose
+from towline.compose.health import Expectation, Gate
+from towline.compose.model import Lifetime, Service
+from towline.wire import orders
+
+SHORTEST_STEP = 5.0
+"""Seconds that a command gets at least, so that a job whose time is up fails with Compose's words."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A revision's files, and its services as Compose sees them once it was asked."""
+
+    order: orders.Deploy
+    content: staging.Content
+    parsed: project.Parsed
+    model: dict[str, Any] = field(default_factory=dict, repr=False)
+    services: dict[str, Service] = field(default_factory=dict, repr=False)
+
+
+class Workbench:
+    """One job's hands on one project. Make it with `open_bench`."""
+
+    def __init__(self, context: JobContext, tool: ComposeTool, record: Record) -> None:
+        self.context = context
+        self.host = context.host
+        self.record = record
+        self.tool = tool
+        self.commands = Commands(context, tool)
+        self.stage = self.host.stages / context.job_id
+
+    def __repr__(self) -> str:
+        return f"<Workbench {self.record.project} {self.context!r}>"
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.record.folder)
+
+    @property
+    def name(self) -> str:
+        return self.record.project
+
+    # -- files ---------------------------------------------------------------------------------------
+
+    def prepare(self, order: orders.Deploy, opened: Opened, pins: Mapping[str, str]) -> Prepared:
+        """Make a revision's files, in memory. Raises: JobFailed."""
+        key = self.host.identity.current.unseal_key().private_bytes_raw()
+        made, parsed = content.build(
+            order,
+            secrets=opened.secrets,
+            bundles=self.host.bundles,
+            folder=str(self.folder),
+            compose_file=self.record.compose_file,
+            pins=pins,
+            version_key=hashlib.sha256(b"towline-secret-version" + key).digest(),
+        )
+        return Prepared(order, made, parsed)
+
+    def write_stage(self, prepared: Prepared) -> None:
+        """Write a revision beside the running one. Raises: StorageError."""
+        staging.write_stage(self.stage, self.folder, self.name, prepared.content, self.record.bundle_files)
+
+    def apply(self, prepared: Prepared) -> None:
+        """Write a revision into the project's folder and remember that it is there. Raises: StorageError."""
+        order = prepared.order
+        # Remembered first: what is in the folder after a crash belongs to this revision, or to none.
+        brought = tuple(sorted({*self.record.bundle_files, *prepared.content.bundle_files}))
+        self.save(bundle_files=brought)
+        staging.apply(self.folder, self.name, prepared.content, self.record.bundle_files)
+        self.save(
+            org_id=order.org_id,
+            deployment_id=order.deployment_id,
+            running=order.revision_id,
+            running_number=order.revision,
+            bundle_files=prepared.content.bundle_files,
+            scales=order.scales,
+            stopped=(),
+        )
+        staging.discard(self.stage)
+
+    def save(self, **changes: Any) -> None:
+        """Change the project's record, on disk. Raises: StorageError."""
+        self.record = msgspec.structs.replace(self.record, **changes)
+        self.host.records.save(self.record)
+
+    # -- Compose -------------------------------------------------------------------------------------
+
+    def staged(self, prepared: Prepared) -> Compose:
+        """Return the argument lists for the staged files."""
+        return self.commands.compose(self.stage, prepared.content.files, (layout.ENV_FILE,))
+
+    def placed(self, prepared: Prepared | None = None) -> Compose:
+        """Return the argument lists for the files in the project's folder."""
+        files = prepared.content.files if prepared is not None else self.files_in_folder()
+        env_files = (layout.ENV_FILE,) if (self.folder / layout.ENV_FILE).exists() else ()
+        return self.commands.compose(self.folder, files, env_files)
+
+    def files_in_folder(self) -> tuple[str, ...]:
+        """Return the Compose files that are in force in the project's folder."""
+        own = self.record.config_files or (self.record.compose_file,)
+        return (*own, layout.OVERRIDE_FILE) if (self.folder / layout.OVERRIDE_FILE).exists() else own
+
+    async def read_model(self, prepared: Prepared, compose: Compose, where: Path) -> None:
+        """Let Compose read the files and note what it sees. Raises: judging.Invalid, JobFailed."""
+        prepared.model = await judging.normal_form(self.tool, compose, where, str(self.folder), prepared.parsed)
+        prepared.services = dict(project.build(prepared.model, name=self.name, folder=str(self.folder)).services)
+
+    async def services_in_folder(self) -> dict[str, Service]:
+        """Return the services of whatever is in the project's folder. Raises: JobFailed."""
+        text = "services: {}"
+        if self.tool.dialect.is_v1:  # which does not print its normal form
+            text = (self.folder / self.record.compose_file).read_text()
+        parsed = project.parse(text, name=self.name, folder=str(self.folder))
+        model = await judging.normal_form(self.tool, self.placed(), self.folder, str(self.folder), parsed)
+        return dict(project.build(model, name=self.name, folder=str(self.folder)).services)
+
+    async def up(
+        self,
+        step: Step,
+        prepared: Prepared,
+        *,
+        began_at: float,
+        limit: float,
+        spare_one_shots: bool = False,
+    ) -> None:
+        """Bring the services of the placed files up, none of its one-shot services twice.
+
+        Args: began_at: wall clock of the first attempt. spare_one_shots: those that ended are not run at all.
+        Raises: JobFailed. DockerError.
+        """
+        compose = self.placed(prepared)
+        last = self.host.steps.last(self.context.job_id, step.name)
+        arguments: Sequence[str] = compose.up(scales=prepared.order.scales)
+        if spare_one_shots:
+            arguments = self._up_without_one_shots(compose, prepared)
+        elif last is not None:
+            await self.context.wait_for_docker(step.stage)
+
+        async def again() -> Sequence[str] | None:
+            return arguments if spare_one_shots else await self._rest_of_up(compose, prepared, began_at)
+
+        await self.run(step, arguments, self.folder, limit=limit, again=again)
+
+    async def run(self, step: Step, arguments: Sequence[str], folder: Path, *, limit: float, **more: Any) -> None:
+        """Run a command of the job. Args: limit: seconds. Raises: JobFailed."""
+        await self.commands.run(step, arguments, folder, timeout=max(SHORTEST_STEP, limit), **more)
+
+    def _up_without_one_shots(self, compose: Compose, prepared: Prepared) -> Sequence[str]:
+        kept = [each.name for each in prepared.services.values() if each.lifetime is not Lifetime.ONE_SHOT]
+        if len(kept) == len(prepared.services):
+            return compose.up(scales=prepared.order.scales)
+        scales = {name: count for name, count in prepared.order.scales.items() if name in kept}
+        return compose.up(kept, no_deps=True, scales=scales)
+
+    async def _rest_of_up(self, compose: Compose, prepared: Prepared, began_at: float) -> Sequence[str] | None:
+        called = await self.tool.call(compose.config_hashes(), self.folder)
+        hashes = compose_containers.config_hashes(called.output.decode("utf-8", "replace"))
+        present = await gate.look(self.host.engine, self.name, run_began_at=began_at, clock=self.host.clock)
+        rest = resume.resume(prepared.services.values(), present, hashes)
+        if not rest.is_needed:
+            return None
+        scales = {name: count for name, count in prepared.order.scales.items() if name not in rest.finished}
+        return compose.up(rest.services, no_deps=rest.no_deps, scales=scales)
+
+    # -- containers ----------------------------------------------------------------------------------
+
+    async def watch(self, expectations: Iterable[Expectation], *, settle: float, limit: float, stage: str) -> Watched:
+        """Watch until the project is healthy. Raises: JobFailed: it is not; DockerError."""
+        clock = self.host.clock
+        wall = Gate(tuple(expectations), deadline=clock.monotonic() + max(SHORTEST_STEP, limit), settle_seconds=settle)
+        told: dict[str, str] = {}
+
+        def on_report(report: health.Report) -> None:
+            for each in report.services:
+                if told.get(each.service) != each.reason and not each.reason.startswith("running for"):
+                    told[each.service] = each.reason
+                    self.context.reporter.say(stage, each.reason, service=each.service)
+
+        while True:
+            try:
+                return await gate.watch(self.host.engine, self.name, wall, on_report=on_report, clock=clock)
+            except gate.LostEngine as lost:
+                wall = lost.gate
+                await self.context.wait_for_docker(stage)
+
+
+async def open_bench(context: JobContext, *, must_exist: bool = False) -> Workbench:
+    """Take up the work on a job's project. Raises: JobFailed: no Compose here, or no such project."""
+    records, name = context.host.records, context.entry.project
+    record = records.project(name)
+    if record is None and must_exist:
+        raise JobFailed("not_found", f"the project {name!r} was not deployed or adopted on this host")
+    return Workbench(context, await context.host.compose(), record or records.new(name))
