@@ -12,6 +12,7 @@ header, no query and no target address is quoted.
 
 import json
 
+from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.wire.http1_build import Line, build_answer
 
 
@@ -44,6 +45,34 @@ class UpstreamTimeout(UpstreamError):
 
     status = 504
     code = "upstream_timeout"
+
+
+_REFUSALS: dict[str, type[UpstreamError]] = {
+    "unreachable": UpstreamUnreachable,
+    "timeout": UpstreamTimeout,
+    "busy": UpstreamAway,
+}
+_FOR_CLIENTS: dict[type[UpstreamError], str] = {
+    UpstreamRefused: "the agent does not reach this target",
+    UpstreamAway: "the target is away at the moment",
+    UpstreamTimeout: "the target did not answer in time",
+}
+
+
+def as_upstream_error(error: Exception | None) -> UpstreamError:
+    """Translate what ended a connection: an error of a socket or of a tunnel, or None for a plain end."""
+    if isinstance(error, UpstreamError):
+        return error
+    if isinstance(error, TargetRefused):
+        return _REFUSALS.get(error.code, UpstreamRefused)(str(error))
+    if isinstance(error, TunnelClosed):
+        return UpstreamAway(str(error))
+    return UpstreamUnreachable(str(error) if error is not None else "the target hung up")
+
+
+def words_for_clients(error: UpstreamError) -> str:
+    """Return what a client may read. The error's own words name addresses, and are for the access log."""
+    return _FOR_CLIENTS.get(type(error), "the target does not answer")
 
 
 SPEAK_HTTPS = "This port speaks HTTPS. Use https:// in the address."

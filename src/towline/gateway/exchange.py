@@ -12,7 +12,7 @@ import enum
 import time
 from typing import TYPE_CHECKING
 
-from towline.gateway.errors import UpstreamError, UpstreamRefused, error_body
+from towline.gateway.errors import UpstreamError, error_body, words_for_clients
 from towline.gateway.headers import upstream_lines
 from towline.gateway.interfaces import AccessRecord, Answer, Connector, Peer, RouteKind, ToTarget
 from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead, parse_response_head
@@ -44,6 +44,7 @@ class Exchange:
         "_answer_reader",
         "_client",
         "_client_ended",
+        "_detail",
         "_first_bytes",
         "_has_answer_bytes",
         "_interim",
@@ -86,6 +87,7 @@ class Exchange:
             self._reader = body_reader(head.framing, head.content_length)
         self._answer_framing = Framing.NONE
         self._answer_reader: BodyReader | None = None
+        self._detail = ""
         self._first_bytes = b""
         self._has_answer_bytes = False
         self._interim = 0
@@ -235,7 +237,7 @@ class Exchange:
     def upstream_failed(self, error: UpstreamError) -> None:
         """No connection could be made."""
         self.upstream = None
-        self._fail(error.status, error.code, _explain(error))
+        self._fail_upstream(error)
 
     def upstream_data(self, data: bytes) -> None:
         """Take bytes of the answer."""
@@ -276,7 +278,7 @@ class Exchange:
             self._client.context.counters.retries += 1
             self._start(self._first_bytes, fresh=True)
         else:
-            self._fail(error.status, error.code, _explain(error))
+            self._fail_upstream(error)
 
     # the answer
 
@@ -425,6 +427,10 @@ class Exchange:
         self._client.context.counters.refused[code] += 1
         self.answer(Answer(status, code, message))
 
+    def _fail_upstream(self, error: UpstreamError) -> None:
+        self._detail = str(error)
+        self._fail(error.status, error.code, words_for_clients(error))
+
     def _break_off(self, outcome: str) -> None:
         """Cut the client off, so that it cannot take a part of an answer for the whole."""
         self._drop_upstream()
@@ -464,9 +470,6 @@ class Exchange:
             sent_bytes=self.sent_bytes,
             seconds=time.monotonic() - self._started_at,
             outcome=outcome,
+            detail=self._detail,
             dropped_identity=self.identity_dropped,
         )
-
-
-def _explain(error: UpstreamError) -> str:
-    return str(error) if isinstance(error, UpstreamRefused) and str(error) else "the target does not answer"

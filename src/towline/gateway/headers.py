@@ -66,6 +66,8 @@ def upstream_lines(
             identity = True
         elif lower == b"host":
             sent_host = value
+    if peer.trusted_proxy:
+        sent_host = head.authority
     address = peer.address.encode("ascii")
     lines: list[Line] = [(b"Host", host or sent_host), *kept]
     lines.append((b"X-Forwarded-For", address))

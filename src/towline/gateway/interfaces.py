@@ -43,6 +43,8 @@ class RouteKind(enum.Enum):
     TARGET = "target"
     EDGE = "edge"
 
+    __hash__ = object.__hash__  # members are single objects; the default hashes a string in Python for each request
+
 
 class ConnectorProtocol(Protocol):
     """The callbacks of `asyncio.Protocol`, and one for a connection that never came about."""
@@ -141,6 +143,8 @@ class AccessRecord:
     seconds: float
     outcome: str
     """`done`, or why it ended otherwise: `client_gone`, `upstream_lost`, `upgraded`, or the code of an error."""
+    detail: str = ""
+    """What the target or its agent said, for operators; a client never reads it, because it may name addresses."""
     dropped_identity: bool = False
     """The client tried to send headers that only Towline may set, such as Impersonate-User."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from towline.gateway.counters import EdgeCounters
-from towline.gateway.errors import UpstreamError, UpstreamUnreachable
+from towline.gateway.errors import UpstreamError, as_upstream_error
 from towline.gateway.interfaces import Connector
 from towline.gateway.options import EdgeOptions
 from towline.wire.http1 import ResponseBuffer
@@ -133,8 +133,7 @@ class UpstreamConnection:
         self._pool.forget(self)
         if exchange is None or self._is_aborted:
             return
-        error = exc if isinstance(exc, UpstreamError) else UpstreamUnreachable("the target hung up")
-        exchange.upstream_lost(error, is_clean=exc is None)
+        exchange.upstream_lost(as_upstream_error(exc), is_clean=exc is None)
 
     def pause_writing(self) -> None:
         if self.exchange is not None:

@@ -72,6 +72,11 @@ class RequestHead:
         """The target without its query, as sent."""
         return self.target.partition(b"?")[0]
 
+    @property
+    def authority(self) -> bytes:
+        """The normalised host, with the port when one was named."""
+        return self.host.encode("ascii") + (b":%d" % self.port if self.port is not None else b"")
+
     def get(self, name: bytes) -> bytes | None:
         """Return the first value of a field, by its lower-case name."""
         return next((value for lower, _, value in self.fields if lower == name), None)

@@ -1,0 +1,32 @@
+"""The connector through a tunnel: each connection to a target is one stream that an agent dials."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from towline.gateway.errors import UpstreamAway
+from towline.gateway.interfaces import ConnectorProtocol
+from towline.tunnel.errors import TunnelClosed
+from towline.tunnel.session import Session
+from towline.wire.streams import Target
+from towline.wire.yamux_model import TooManyStreams
+
+FindSession = Callable[[], Session | None]
+"""Returns the session of the target's cluster now; None while no agent of it is connected. Quick, no waiting."""
+
+
+@dataclass(frozen=True, eq=False)
+class TunnelConnector:
+    """Connects to what an agent dials. The first bytes travel with the stream's header, before the agent answered."""
+
+    find_session: FindSession
+    target: Target
+
+    def connect(self, protocol: ConnectorProtocol, first_bytes: bytes) -> None:
+        session = self.find_session()
+        if session is None:
+            protocol.connection_failed(UpstreamAway("no agent of this cluster is connected"))
+            return
+        try:
+            session.create_stream(self.target, lambda: protocol, first_bytes)  # type: ignore[return-value, arg-type]
+        except (TunnelClosed, TooManyStreams) as error:
+            protocol.connection_failed(UpstreamAway(str(error)))
