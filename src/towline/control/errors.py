@@ -98,6 +98,51 @@ STATUSES: Mapping[ErrorCode, int] = {
 """The only place where a code meets an HTTP status."""
 
 
+EXPLANATIONS: Mapping[ErrorCode, str] = {
+    ErrorCode.BAD_REQUEST: "The request cannot be understood; the message says why.",
+    ErrorCode.INVALID: "A value is not allowed. `detail.problems` names each field.",
+    ErrorCode.UNAUTHENTICATED: "Nobody is signed in, or the token or session has ended. Sign in again.",
+    ErrorCode.LOGIN_FAILED: "User name or password is wrong. `towline server reset-admin` helps when all are lost.",
+    ErrorCode.FORBIDDEN: "You lack the permission in `detail.permission` here. Ask an administrator for a role.",
+    ErrorCode.CROSS_SITE: "A page of another site made the request. Behind a proxy set `public_url`.",
+    ErrorCode.NOT_FOUND: "There is nothing here, or nothing that you may see.",
+    ErrorCode.METHOD_NOT_ALLOWED: "The address does not take this method; the `Allow` header lists those it takes.",
+    ErrorCode.CLUSTER_NOT_FOUND: "No cluster of this name or id that you may see.",
+    ErrorCode.AGENT_NOT_FOUND: "The cluster has no such agent.",
+    ErrorCode.DEPLOYMENT_NOT_FOUND: "The cluster has no deployment of this name that you may see.",
+    ErrorCode.REVISION_NOT_FOUND: "The deployment has no revision of this number.",
+    ErrorCode.JOB_NOT_FOUND: "No job of this id that you may see; finished ones are kept for `keep_job_days`.",
+    ErrorCode.USER_NOT_FOUND: "No user of this name or id.",
+    ErrorCode.TOKEN_NOT_FOUND: "No live token of this id that is yours.",
+    ErrorCode.SESSION_NOT_FOUND: "No live session of this id that is yours.",
+    ErrorCode.GRANT_NOT_FOUND: "No grant of this id.",
+    ErrorCode.JOIN_TOKEN_NOT_FOUND: "No join token of this id.",
+    ErrorCode.REGISTRY_NOT_FOUND: "No registry of this name that you may use here.",
+    ErrorCode.BUNDLE_NOT_FOUND: "The bundle was never uploaded, or nothing used it for `keep_bundle_days`. Upload it again.",
+    ErrorCode.CONTAINER_NOT_FOUND: "No running container fits. `towline clusters containers` lists them.",
+    ErrorCode.CONFLICT: "The thing is not in a state that allows this; the message says which.",
+    ErrorCode.NAME_TAKEN: "The name is in use. Choose another one.",
+    ErrorCode.LAST_OWNER: "An organisation keeps at least one owner. Make another user an owner first.",
+    ErrorCode.REVISION_MOVED: "Somebody deployed since you looked. Look at the newest revision, then try again.",
+    ErrorCode.SETUP_REQUIRED: "The server has no user yet. Open the one-time address that it printed.",
+    ErrorCode.SETUP_DONE: "The first user exists. Sign in.",
+    ErrorCode.TOO_LARGE: "The body is over its limit; the message names it.",
+    ErrorCode.THROTTLED: "Too many requests. Wait for the seconds in `Retry-After`.",
+    ErrorCode.POLICY_VIOLATION: "The project asks for what the policy forbids; `detail.problems` names key, line and fix.",
+    ErrorCode.COMPOSE_INVALID: "The Compose file is not valid; `detail.problems` has line and column.",
+    ErrorCode.JOIN_TOKEN_REFUSED: "The join token is wrong, used, expired, revoked or from a wrong network. Make a new one.",
+    ErrorCode.AGENT_KEY_KNOWN: "Another agent has this key: a copied state folder. Remove the copy's and join again.",
+    ErrorCode.AGENT_AWAY: "The cluster's agent is not connected. Run `towline agent doctor` on the host.",
+    ErrorCode.AGENT_REFUSED: "The agent could not or may not do it; the message has its reason.",
+    ErrorCode.AGENT_TIMEOUT: "The agent did not answer in time.",
+    ErrorCode.AGENT_UNSUPPORTED: "This agent cannot do it; the message says what it lacks.",
+    ErrorCode.UNAVAILABLE: "The server cannot serve this now, usually the database. Try again in a moment.",
+    ErrorCode.STORAGE_FULL: "The disk is full; nothing was changed. Free some space.",
+    ErrorCode.INTERNAL: "The server failed. Its log tells more under the request id.",
+}
+"""What each code means and what to do; docs/reference/errors.md shows it."""
+
+
 class ApiError(Exception):
     """Something that the caller is told, with what to do about it.
 

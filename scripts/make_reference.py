@@ -1,0 +1,210 @@
+"""Write docs/reference anew from the code: settings, errors, messages, metrics, command line and API.
+
+Run by `make docs`. The pages are generated, so that nothing in them can differ from what runs; `make check` compares.
+"""
+
+import inspect
+import re
+import sys
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import typer.main
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+NOTE = "<!-- Written by `make docs` from the code; change the code instead. -->\n\n"
+
+
+def server_settings() -> str:
+    """Return the page of the server's settings."""
+    from towline.control.settings import PREFIX, Settings
+
+    rows = [
+        (f"`{name}`", f"`{PREFIX}{name.upper()}`", default_of(field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+    text = (
+        "The server reads a TOML file (`server.toml` in its data folder, or the one that "
+        "`TOWLINE_SERVER_CONFIG_FILE` names) and the environment; the environment wins. An unknown key is an error. "
+        "`towline server check` explains what is wrong. In the environment a list is written with commas.\n\n"
+    )
+    return page("Settings of the server", text + table(("Key", "Variable", "Default", "Meaning"), rows))
+
+
+def default_of(field: Any) -> str:
+    if field.default_factory is not None:
+        made = field.default_factory()
+        return f"`{made}`" if made and not isinstance(made, Path) else ("see there" if isinstance(made, Path) else "none")
+    return "none" if field.default in (None, "") else f"`{field.default}`"
+
+
+def agent_settings() -> str:
+    """Return the page of the agent's settings."""
+    import msgspec
+
+    from towline.agent.settings import PREFIX, AgentSettings
+
+    rows = []
+    for field in msgspec.structs.fields(AgentSettings):
+        description = next(
+            (meta.description for meta in getattr(field.type, "__metadata__", ()) if getattr(meta, "description", "")), ""
+        )
+        default = "see there" if field.default is msgspec.NODEFAULT else (f"`{field.default}`" if field.default else "none")
+        rows.append((f"`{field.name}`", f"`{PREFIX}{field.name.upper()}`", default, description or ""))
+    text = (
+        "The agent reads `/etc/towline/agent.toml`, or the file that `TOWLINE_AGENT_CONFIG` names, and the environment; "
+        "the environment wins. What the control plane may do on the host is no setting: see "
+        "[the local policy](../how-to/agent-policy.md).\n\n"
+    )
+    return page("Settings of the agent", text + table(("Key", "Variable", "Default", "Meaning"), rows))
+
+
+def errors() -> str:
+    """Return the page of error codes."""
+    from towline.control.errors import EXPLANATIONS, STATUSES, ErrorCode
+
+    rows = [(f"`{code}`", str(STATUSES[code]), EXPLANATIONS[code]) for code in ErrorCode]
+    text = (
+        "Every error of the API is `{\"error\": {\"code\", \"message\", \"hint\", \"detail\", \"request_id\"}}`. The code is "
+        "stable and made for programs; message and hint are for people and may change.\n\n"
+    )
+    return page("Errors", text + table(("Code", "HTTP", "Meaning and what to do"), rows))
+
+
+def messages() -> str:
+    """Return the page of the link's control messages."""
+    import msgspec
+
+    from towline.wire import link
+
+    parts = [
+        "Control messages of the link are JSON text frames, `{\"type\", \"id\"?, \"payload\"}`. Unknown types and fields are "
+        "ignored. Order and rules: [the wire protocol](../wire-protocol.md).\n"
+    ]
+    for name, struct in link.TYPES.items():
+        parts.append(f"\n## `{name}`\n\n{doc(struct)}\n\n")
+        rows = [
+            (f"`{field.encode_name}`", f"`{type_name(field.type)}`", "yes" if field.required else "")
+            for field in msgspec.structs.fields(struct)
+        ]
+        parts.append(table(("Field", "Type", "Required"), rows) if rows else "No fields.\n")
+    return page("Messages of the link", "".join(parts))
+
+
+def type_name(kind: Any) -> str:
+    text = kind.__name__ if inspect.isclass(kind) and not typing.get_args(kind) else str(kind)
+    return re.sub(r"\b(?:[a-z_]+\.)+", "", text).replace("|", "or")
+
+
+def metrics() -> str:
+    """Return the page of metrics, from everything that registers one."""
+    from towline.control.system.metrics_catalogue import families
+
+    rows = [(f"`{family.name}`", family.kind, family.labels or "", family.help) for family in families()]
+    text = "The server answers `/metrics` for Prometheus: to loopback, or to a bearer token that may see clusters.\n\n"
+    return page("Metrics", text + table(("Name", "Type", "Labels", "Meaning"), rows))
+
+
+def command_line() -> str:
+    """Return the page of the command line."""
+    from towline.cli.main import build
+
+    root = typer.main.get_command(build())
+    text = (
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 away or timed out. Tables are for people; "
+        "`-o json` and `-o yaml` are for programs.\n"
+    )
+    context = click.Context(root, info_name="towline")
+    return page("Command line", text + "".join(commands(root, context, "towline")))
+
+
+def commands(command: Any, context: Any, name: str) -> Iterable[str]:
+    children = {key: command.get_command(context, key) for key in command.list_commands(context)} if hasattr(
+        command, "list_commands"
+    ) else {}  # fmt: skip
+    if name != "towline":
+        yield f"\n## `{name}`\n\n{(command.help or '').strip()}\n\n"
+        rows = [(f"`{usage(parameter)}`", getattr(parameter, "help", "") or "") for parameter in command.params]
+        if rows := [row for row in rows if row[0] != "`--help`"]:
+            yield table(("Argument or option", "Meaning"), rows)
+    for key, child in children.items():
+        yield from commands(child, type(context)(child, info_name=key, parent=context), f"{name} {key}")
+
+
+def usage(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper())
+    return ", ".join([*parameter.opts, *parameter.secondary_opts])
+
+
+def api() -> str:
+    """Return the page of the API's routes, with the permission that each needs."""
+    from fastapi import FastAPI
+    from fastapi.routing import APIRoute, APIWebSocketRoute
+
+    from towline.control.access.dependencies import declaration
+    from towline.control.app import routers
+
+    app = FastAPI()
+    for router in routers():
+        app.include_router(router)
+    rows = []
+    for route in flat(app.routes):
+        if isinstance(route, APIWebSocketRoute) or (isinstance(route, APIRoute) and route.include_in_schema):
+            methods = ", ".join(sorted(route.methods)) if isinstance(route, APIRoute) else "WebSocket"
+            first = (inspect.getdoc(route.endpoint) or "").split("\n")[0]
+            rows.append((methods, f"`{route.path}`", declaration(route).removeprefix("needs "), first))
+    text = "Shapes of bodies and answers are in the server's own documentation at `/api/v1/docs`.\n\n"
+    return page("API", text + table(("Method", "Path", "Needs", "What it does"), rows))
+
+
+def flat(routes: Iterable[Any]) -> Iterable[Any]:
+    for route in routes:
+        inner = getattr(route, "original_router", None) or getattr(route, "router", None)
+        yield from flat(inner.routes) if inner is not None and not hasattr(route, "endpoint") else (route,)
+
+
+def doc(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").strip()
+
+
+def page(title: str, text: str) -> str:
+    return f"# {title}\n\n{NOTE}{text.rstrip()}\n"
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "".join("| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |\n" for row in lines)
+
+
+PAGES = {
+    "settings-server.md": server_settings,
+    "settings-agent.md": agent_settings,
+    "errors.md": errors,
+    "messages.md": messages,
+    "metrics.md": metrics,
+    "cli.md": command_line,
+    "api.md": api,
+}
+
+
+def main() -> int:
+    """Write every page; with --check, only say which ones differ. Returns: 1 when one does."""
+    stale = []
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, write in PAGES.items():
+        text, path = write(), FOLDER / name
+        if "--check" not in sys.argv:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            stale.append(name)
+    for name in stale:
+        print(f"docs/reference/{name} is stale: run `make docs`")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
