@@ -164,7 +164,7 @@ class Channel(WSListener):
         self._timer: Timer | None = None
         self._heard = True
         self._ping_number = 0
-        self._ping_sent_at = 0.0
+        self._ping_sent_at: float | None = None
         self._peer_pings = 0
         self._owed_pong: bytes | None = None
         self._fragment_kind: WSMsgType | None = None
@@ -346,10 +346,10 @@ class Channel(WSListener):
             self.transport.send_pong(payload)
 
     def _pong_arrived(self, payload: bytes) -> None:
-        if payload != _PING.pack(self._ping_number) or not self._ping_sent_at:
+        if self._ping_sent_at is None or payload != _PING.pack(self._ping_number):
             return
         sample = max(0.0, self._clock.monotonic() - self._ping_sent_at)
-        self._ping_sent_at = 0.0
+        self._ping_sent_at = None
         self.last_round_trip = sample
         if not self.round_trip or sample < self.round_trip:
             self.round_trip = sample

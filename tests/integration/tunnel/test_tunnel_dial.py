@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import datetime
 import ssl
 from contextlib import asynccontextmanager
@@ -154,18 +155,26 @@ async def test_closed_port_is_a_tcp_failure():
 
 
 async def test_plain_port_is_named_when_tls_was_expected():
-    async with link_server() as server:
+    async with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n", until=b"\x01") as url:
         with pytest.raises(TlsFailed) as failed:
-            await try_dial(server.url.replace("http:", "https:"))
-        assert "TLS" in str(failed.value)
+            await try_dial(url.replace("http:", "https:"))
+        assert "plain HTTP" in failed.value.hint
+
+
+async def test_silent_port_is_named_when_tls_was_expected(monkeypatch):
+    monkeypatch.setattr(dialling, "TLS_TIMEOUT", 0.05)
+    async with answering(hold=True) as url:
+        with pytest.raises(TlsFailed, match="during the TLS handshake"):
+            await try_dial(url.replace("http:", "https:"))
 
 
 @asynccontextmanager
-async def answering(*replies, hold=False):
+async def answering(*replies, hold=False, until=b"\r\n\r\n"):
     """A listener that answers every request head with fixed bytes."""
 
     async def serve(reader, writer):
-        await reader.readuntil(b"\r\n\r\n")
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(until)
         for reply in replies:
             writer.write(reply)
         if hold:

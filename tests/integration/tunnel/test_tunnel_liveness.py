@@ -1,0 +1,84 @@
+"""A line that goes silent is found out by both ends (fault F13), on real sockets with a simulated clock."""
+
+import asyncio
+
+import pytest
+from tests.support.tunnel_pair import AnySigner, link_server
+
+from towline.aio.clock import SimulatedClock
+from towline.aio.tasks import TaskOwner
+from towline.tunnel.dial import Endpoint, Route, dial
+from towline.tunnel.handshake import enter
+from towline.tunnel.websocket import PING_INTERVAL, PONG_TIMEOUT, SMOOTHING
+
+
+async def until(condition):
+    """Let the event loop work until something is true."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def ends():
+    """A server's and an agent's session, each with a clock of its own."""
+    here, there = SimulatedClock(), SimulatedClock()
+    async with link_server(clock=here) as server, TaskOwner("agent") as owner:
+        agent = await dial(Endpoint.parse(server.url), Route(), owner=owner, clock=there)
+        await enter(agent, AnySigner())
+        session = await server.door.sessions.get()
+        yield session, here, agent, there
+        for end in (session, agent):
+            end.close()
+        await until(lambda: session.channel.transport.is_disconnected and agent.channel.transport.is_disconnected)
+
+
+def stall(session):
+    """Stop the other side's bytes from being read, without any reset."""
+    session.channel.transport.underlying_transport.pause_reading()
+
+
+async def test_server_drops_an_agent_that_went_silent_within_25_seconds(ends):
+    session, clock, agent, _ = ends
+    await until(lambda: session.channel._heard)
+    stall(session)
+    await clock.advance(PING_INTERVAL)
+    assert session.closed is None
+    await clock.advance(PONG_TIMEOUT)
+    assert session.closed is not None
+    assert "nothing was heard for 25 seconds" in session.closed.reason
+    assert (await agent.wait_closed()).code == 1006
+
+
+async def test_agent_drops_a_server_that_went_silent_within_25_seconds(ends):
+    session, _, agent, clock = ends
+    await until(lambda: agent.channel._heard)
+    stall(agent)
+    await clock.advance(PING_INTERVAL + PONG_TIMEOUT)
+    assert "nothing was heard" in agent.closed.reason
+    assert (await session.wait_closed()).code == 1006
+
+
+async def test_idle_link_is_kept_by_its_pings(ends):
+    session, clock, agent, _ = ends
+    for _ in range(20):
+        before = session.channel._ping_number
+        await until(lambda: session.channel._heard)
+        await clock.advance(PING_INTERVAL)
+        await until(lambda number=before: session.channel._ping_number > number)
+    assert session.closed is None
+    assert agent.closed is None
+
+
+async def test_round_trip_follows_a_longer_way_slowly_and_a_shorter_one_at_once(ends):
+    session, clock, _, _ = ends
+    channel = session.channel
+    await until(lambda: channel._ping_sent_at is None)
+    channel.round_trip = 0.0
+    for sample, expected in [(0.8, 0.8), (0.08, 0.08), (0.16, 0.08 + 0.08 / SMOOTHING)]:
+        channel._ping_number += 1
+        channel._ping_sent_at = clock.monotonic()
+        await clock.advance(sample)
+        channel._pong_arrived(channel._ping_number.to_bytes(8, "big"))
+        assert channel.last_round_trip == pytest.approx(sample, abs=1e-6)
+        assert channel.round_trip == pytest.approx(expected, abs=1e-6)
