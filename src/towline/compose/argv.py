@@ -4,6 +4,7 @@ Only lists, never a shell. Not here: running them, the environment of the proces
 Source: docs.docker.com, "docker compose" command reference; checked against Compose 2.40.
 """
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class Compose:
     """Builds the argument lists for one project on one host.
 
     Attributes: folder: the project's absolute folder. files: Compose files relative to it, later ones override.
-        env_files: relative to it, too; only those that exist.
+        env_files: relative to it, too; only those that exist. Both may be absolute: a staged project keeps its env file
+        outside of the folder, so that a build with the context "." cannot copy secrets into an image.
     """
 
     dialect: Dialect
@@ -163,9 +165,9 @@ class Compose:
             command.append("--progress=json")
         command += ["--project-directory", self.folder, "--project-name", self.project]
         for path in self.env_files:
-            command += ["--env-file", f"{self.folder}/{path}"]
+            command += ["--env-file", posixpath.join(self.folder, path)]
         for path in self.files:
-            command += ["--file", f"{self.folder}/{path}"]
+            command += ["--file", posixpath.join(self.folder, path)]
         # Names are checked here once more, as the last thing before a process: none can be taken for an option.
         return [*command, *arguments, *(names.service_name(name) for name in services)]
 

@@ -137,9 +137,11 @@ def stricter(one: Policy, other: Policy) -> Policy:
 
 
 def _both_capabilities(one: frozenset[str], other: frozenset[str]) -> frozenset[str]:
-    if "ALL" in one:
-        return other
-    return one if "ALL" in other else one & other
+    if "ALL" in one and "ALL" in other:
+        return ALL_CAPABILITIES
+    if "ALL" in one or "ALL" in other:
+        return other if "ALL" in one else one
+    return one & other
 
 
 def _both_folders(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Rules on what a container sees of the host's file system: bind mounts, sockets, and files that Compose reads."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ SYSTEM_PATHS = (
 # Read by half of all published Compose files, harmless to read.
 READABLE = frozenset({"/etc/localtime", "/etc/timezone"})
 _SOCKETS = (".sock", ".socket")
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
 _PRIVATE_PROPAGATION = frozenset({"", "private", "rprivate"})
 _KINDS = frozenset({"bind", "volume", "tmpfs", "image"})
 
@@ -49,6 +51,9 @@ def host_path(look: Look, path: KeyPath, source: str, *, read_only: bool) -> Ite
     if not source or "\0" in source or len(source.encode(errors="replace")) > paths.MAX_PATH_BYTES:
         yield look.finding(path, Rule.SHAPE, "the mount has no usable source", "name a path")
         return
+    if _WINDOWS_PATH.match(source):
+        yield look.finding(path, Rule.SHAPE, f"{shown(source)} is a path of Windows", "write a path of the host")
+        return
     resolved = paths.resolve(look.context.folder, source)
     seen = dict.fromkeys((resolved, look.context.real_paths.get(resolved, resolved)))
     for place in seen:
@@ -68,7 +73,8 @@ def _refusal(look: Look, place: str, read_only: bool) -> tuple[Rule, str, str] |
         return Rule.BIND, "only absolute paths and paths in the project's folder can be mounted", "write it out"
     in_project = paths.is_within(place, folder)
     for own in look.context.protected:
-        if (paths.is_within(place, own) and not in_project) or (paths.is_within(own, place) and place != folder):
+        is_around = paths.is_within(own, place) and not (look.is_privileged and read_only)
+        if (paths.is_within(place, own) and not in_project) or is_around:
             return Rule.OWN_PATH, "the agent's own files cannot be mounted", "mount another folder"
     if policy.binds is Binds.NONE:
         return Rule.BIND, "this host allows no bind mounts", "use a named volume"
