@@ -130,7 +130,13 @@ class Commands:
     def _words(self, run: Run, ended: Exit) -> str:
         reporter = self._context.reporter
         if reporter.errors:
-            return clean("; ".join(dict.fromkeys(reporter.errors)), MAX_ERROR_CHARACTERS)
+            return clean("; ".join(_distinct(reporter.errors)), MAX_ERROR_CHARACTERS)
         lines = [line.strip() for line in run.error_tail().splitlines() if line.strip() and not line.startswith("{")]
         text = ended.error or "\n".join(lines[-5:]) or f"it ended with {ended.code}"
         return clean(reporter.redacted(text), MAX_ERROR_CHARACTERS)
+
+
+def _distinct(texts: Sequence[str]) -> list[str]:
+    """Leave out what a longer text says as well: Compose prints the engine's error twice."""
+    whole = dict.fromkeys(texts)
+    return [text for text in whole if not any(text != other and text in other for other in whole)]

@@ -82,13 +82,13 @@ class _Driver:
         step = effect.step
         self._steps.state = state
         began = time.monotonic()
-        task = self._owner.spawn(step.value, self._steps.perform(effect))
+        task = self._owner.spawn(step.value, self._failure(effect))
         event = await self._watch_step(state, step, task)
         seconds = {**self._steps.state.seconds, step.value: round(time.monotonic() - began, 3)}
         self._steps.state = self._steps.state.changed(seconds=seconds)
         return event
 
-    async def _watch_step(self, state: DeployState, step: Step, task: asyncio.Task[None]) -> Event:
+    async def _watch_step(self, state: DeployState, step: Step, task: asyncio.Task[JobFailed | None]) -> Event:
         cancelled = self._context.cancelled
         if not state.plan.is_cancelled and plan.next_step(state.plan, Event(EventKind.CANCEL))[1] is not None:
             waiting = self._owner.spawn("cancel", _wait(cancelled))
@@ -100,24 +100,34 @@ class _Driver:
         await asyncio.wait({task})
         return self._event(step, task)
 
-    async def _stop(self, task: asyncio.Task[None]) -> None:
+    async def _stop(self, task: asyncio.Task[JobFailed | None]) -> None:
         """End the present step: its command is told to end and waited for."""
         self._context.reporter.say("cancelling", "cancelled; stopping the present step", level="warning")
         if not self._steps.stop():
             task.cancel()
         await asyncio.wait({task})
 
-    def _event(self, step: Step, task: asyncio.Task[None]) -> Event:
-        error = None if task.cancelled() else task.exception()
+    async def _failure(self, effect: plan.Effect) -> JobFailed | None:
+        """Do a step; returns why it failed."""
+        try:
+            await self._steps.perform(effect)
+        except JobFailed as error:
+            return error
+        except Exception as error:
+            # A step ends here: whatever went wrong, the plan must go on to put things back.
+            _log.exception("step failed", job=self._context.job_id, step=effect.step.value)
+            return JobFailed("internal", f"the agent failed: {type(error).__name__}: {error}")
+        return None
+
+    def _event(self, step: Step, task: asyncio.Task[JobFailed | None]) -> Event:
+        error = task.result()
         if error is None:
             return Event(EventKind.DONE, step)
-        if not isinstance(error, JobFailed):
-            _log.error("step failed", job=self._context.job_id, step=step.value, exc_info=error)
-        code = error.code if isinstance(error, JobFailed) else "internal"
-        reason = str(error) if isinstance(error, JobFailed) else f"{type(error).__name__}: {error}"
-        reason = self._context.reporter.redacted(reason)
+        if isinstance(error.detail, orders.DeployDetail):
+            self._steps.state = self._steps.state.changed(errors=error.detail.errors)
+        reason = self._context.reporter.redacted(str(error))
         if not self._steps.state.code:
-            self._steps.state = self._steps.state.changed(code=code)
+            self._steps.state = self._steps.state.changed(code=error.code)
         self._say(step, reason, level="error")
         return Event(EventKind.FAILED, step, reason)
 

@@ -15,7 +15,7 @@ from towline.agent.docker.engine import Engine
 from towline.agent.errors import JobFailed
 from towline.agent.policy import LocalPolicy
 from towline.compose import argv, normal, paths, policy, project
-from towline.compose.document import Document
+from towline.compose.document import Document, KeyPath
 from towline.compose.problems import dotted
 from towline.compose.text import clean
 from towline.wire import orders
@@ -60,8 +60,12 @@ async def normal_form(
     if compose.dialect.is_v1:
         return parsed.project.model
     model = normal.from_config(msgspec.json.decode(called.output))
-    moved: dict[str, Any] = _moved(model, str(stage), folder)
+    moved: dict[str, Any] = normal.normalise(_moved(model, str(stage), folder), _ignore)
     return moved
+
+
+def _ignore(path: KeyPath, message: str) -> None:
+    """Compose has judged the shapes already."""
 
 
 async def violations(
