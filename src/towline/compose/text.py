@@ -34,7 +34,7 @@ def shown(text: str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
     """The known word that somebody who typed `word` most likely meant."""
-    found = difflib.get_close_matches(word[:MAX_SHOWN], list(known), n=1, cutoff=0.7)
+    found = difflib.get_close_matches(word[:MAX_SHOWN], list(known), n=1, cutoff=0.6)
     return found[0] if found else None
 
 
