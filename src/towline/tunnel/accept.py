@@ -71,7 +71,9 @@ class LinkAcceptor:
         if transport.is_closing():
             return
         protocol = LinkProtocol(
-            is_client=False, factory=lambda request: self._upgrade(request, protocol, remote_address)
+            is_client=False,
+            factory=lambda request: self._upgrade(request, protocol, remote_address),
+            clock=self._clock,
         )
         protocol.budget_bytes = len(head) + UNAUTHENTICATED_BYTES
         transport.set_protocol(protocol)

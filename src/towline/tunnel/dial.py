@@ -127,7 +127,9 @@ async def dial(
         path=endpoint.path,
         factory=lambda: channel,
         headers={"Sec-WebSocket-Protocol": link.PROTOCOL, "User-Agent": route.user_agent},
+        clock=clock,
     )
+    channel.protocol = protocol
     sock = await _connected_socket(endpoint, route, steps)
     transport = await _secured(endpoint, sock, context, lambda: protocol)
     try:

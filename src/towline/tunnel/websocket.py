@@ -58,8 +58,8 @@ KERNEL_UNSENT_BYTES = 128 * 1024
 PING_INTERVAL = 15.0
 """Seconds: below the idle timeouts of common proxies (30 to 60 s)."""
 
-PONG_TIMEOUT = 10.0
-"""Seconds without any frame after a ping: dead after 25 s of silence at most."""
+SILENCE_TIMEOUT = 25.0
+"""Seconds without a single byte after which the line is dead: a ping and its answer, with ten seconds to spare."""
 
 MAX_PINGS_PER_INTERVAL = 64
 """Pings of the peer in one ping interval; it needs two at most."""
@@ -95,10 +95,17 @@ class ChannelEvents(Protocol):
 class LinkProtocol(WSProtocol):  # type: ignore[misc]
     """picows' protocol with a bound on its read buffer and on what it reads before the peer is known."""
 
-    __slots__ = ("budget_bytes",)
+    __slots__ = ("_monotonic", "budget_bytes", "heard_at")
 
     def __init__(
-        self, *, is_client: bool, factory: Callable[..., object], host: str = "", path: str = "", headers: object = None
+        self,
+        *,
+        is_client: bool,
+        factory: Callable[..., object],
+        host: str = "",
+        path: str = "",
+        headers: object = None,
+        clock: Clock = REAL_CLOCK,
     ) -> None:
         super().__init__(
             host if is_client else None,
@@ -110,7 +117,7 @@ class LinkProtocol(WSProtocol):  # type: ignore[misc]
             None,  # the caller has its own deadline for the handshake
             False,  # no automatic pings: they cost a task per connection
             PING_INTERVAL,
-            PONG_TIMEOUT,
+            PING_INTERVAL,
             WSAutoPingStrategy.PING_WHEN_IDLE,
             False,  # no automatic pongs: they have no bound
             max(MAX_BINARY_BYTES, link.MAX_MESSAGE_BYTES),
@@ -118,12 +125,17 @@ class LinkProtocol(WSProtocol):  # type: ignore[misc]
             READ_BUFFER_BYTES,
         )
         self.budget_bytes: int | None = None
+        """What the peer may still send while it is not known; None: no limit."""
+        self.heard_at = clock.monotonic()
+        """Monotonic moment of the last byte."""
+        self._monotonic = clock.monotonic
 
     def get_buffer(self, sizehint: int) -> memoryview:
         view: memoryview = WSProtocol.get_buffer(self, sizehint)
         return view if len(view) <= READ_CHUNK_BYTES else view[:READ_CHUNK_BYTES]
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.heard_at = self._monotonic()
         if self.budget_bytes is not None:
             self.budget_bytes -= nbytes
             if self.budget_bytes < 0:
@@ -156,14 +168,14 @@ class Channel(WSListener):
         self.on_open: Callable[[], None] | None = None
         """Called once when the handshake of the WebSocket is complete."""
         self.protocol: LinkProtocol | None = None
-        """Set by whoever accepted the connection, when it has a budget."""
+        """Set by whoever made the connection, before it opens."""
         self._events: ChannelEvents | None = None
         self._clock = clock
         self._ping_interval = ping_interval
         self._transport: WSTransport | None = None
         self._timer: Timer | None = None
-        self._heard = True
         self._ping_number = 0
+        self._ping_due_at = 0.0
         self._ping_sent_at: float | None = None
         self._peer_pings = 0
         self._owed_pong: bytes | None = None
@@ -233,12 +245,12 @@ class Channel(WSListener):
         if self.closed is not None:
             transport.disconnect(False)
             return
-        self._send_ping()
+        self._ping_due_at = self._clock.monotonic()
+        self._tick()
         if self.on_open is not None:
             self.on_open()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        self._heard = True
         if self.closed is not None or self._events is None:
             return
         kind = frame.msg_type
@@ -318,23 +330,28 @@ class Channel(WSListener):
 
     # -- liveness ----------------------------------------------------------------------------
 
-    def _send_ping(self) -> None:
+    def _tick(self) -> None:
+        """Send a ping when one is due, and drop a silent line; then wait for whichever comes next."""
+        if self.closed is not None or self.protocol is None:
+            return
+        now = self._clock.monotonic()
+        dead_in = self.protocol.heard_at + SILENCE_TIMEOUT - now
+        if dead_in <= 0:
+            self.abort(f"nothing was heard for {SILENCE_TIMEOUT:g} seconds")
+            return
+        ping_in = self._ping_due_at - now
+        if ping_in <= 0:
+            self._send_ping(now)
+            ping_in = self._ping_interval
+        self._timer = self._clock.call_later(min(dead_in, ping_in), self._tick)
+
+    def _send_ping(self, now: float) -> None:
+        self._ping_due_at = now + self._ping_interval
         self._peer_pings = 0
-        self._heard = False
         if not self.paused:
             self._ping_number += 1
-            self._ping_sent_at = self._clock.monotonic()
+            self._ping_sent_at = now
             self.transport.send_ping(_PING.pack(self._ping_number))
-        self._timer = self._clock.call_later(PONG_TIMEOUT, self._check_heard)
-
-    def _check_heard(self) -> None:
-        if self.closed is not None:
-            return
-        if not self._heard:
-            self.abort(f"nothing was heard for {self._ping_interval + PONG_TIMEOUT:g} seconds")
-            return
-        pause = max(0.0, self._ping_interval - PONG_TIMEOUT)
-        self._timer = self._clock.call_later(pause, self._send_ping)
 
     def _ping_arrived(self, payload: bytes) -> None:
         self._peer_pings += 1
