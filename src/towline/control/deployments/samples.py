@@ -8,7 +8,7 @@ services:
     ports:
       - "8080:80"
     healthcheck:
-      test: ["CMD-SHELL", "nc -z 127.0.0.1 80"]
+      test: ["CMD-SHELL", "wget -q -O /dev/null http://127.0.0.1/"]
       interval: 2s
       timeout: 2s
       retries: 15
