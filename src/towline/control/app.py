@@ -25,11 +25,12 @@ from towline.control.bundles.service import BundleService
 from towline.control.bus import Bus
 from towline.control.db import Database
 from towline.control.deployments.adapters import ClusterFleet
+from towline.control.deployments.wiring import deployments_of
 from towline.control.errors import StartupError
 from towline.control.fleet import Fleet
-from towline.control.guard import RequestGuard
+from towline.control.guard import GuardedApi
 from towline.control.ids import DEFAULT_ORG
-from towline.control.metrics import Metrics, RequestMeter
+from towline.control.metrics import Metrics
 from towline.control.pg_notify import PgNotify
 from towline.control.published import PublishedRoutes
 from towline.control.registries.service import RegistryService
@@ -74,8 +75,9 @@ class ControlPlane:
         self.fleet = Fleet(self)
         self.bundles = BundleService(db, self.audit)
         self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
+        self.deployments = deployments_of(self)
         self.published = PublishedRoutes(self)
-        self.features: list[Feature] = [self.tls, self.fleet, self.published, self.retention]
+        self.features: list[Feature] = [self.tls, self.fleet, self.deployments, self.published, self.retention]
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
         self.draining = False
@@ -120,10 +122,12 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.audit.api import router as audit
     from towline.control.bundles.api import router as bundles
     from towline.control.clusters.api import router as clusters
+    from towline.control.deployments.api import router as deployments
+    from towline.control.jobs.api import router as jobs
     from towline.control.registries.api import router as registries
     from towline.control.system.api import router as system
 
-    return (system, access, users, agents, clusters, registries, bundles, audit)
+    return (system, access, users, agents, clusters, deployments, jobs, registries, bundles, audit)
 
 
 def pages() -> Sequence[APIRouter]:
@@ -140,7 +144,7 @@ def pages() -> Sequence[APIRouter]:
 def create_app(control: ControlPlane) -> FastAPI:
     """Build the API. Raises: StartupError: a route names neither a permission nor why it is public."""
     body_bytes = control.settings.body_bytes
-    app = FastAPI(
+    app = GuardedApi(
         title="Towline",
         version=__version__,
         openapi_url=None,
@@ -156,6 +160,4 @@ def create_app(control: ControlPlane) -> FastAPI:
     undeclared = undeclared_routes(app.routes)
     if undeclared:
         raise StartupError(f"routes without a declared permission: {', '.join(undeclared)}")
-    app.add_middleware(RequestMeter, metrics=control.metrics)
-    app.add_middleware(RequestGuard, body_bytes=body_bytes)
     return app

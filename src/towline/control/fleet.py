@@ -17,6 +17,9 @@ from towline.control.agents.service import Agents
 from towline.control.clusters.reports import Reports
 from towline.control.clusters.service import Clusters
 from towline.control.ids import new_id
+from towline.control.jobs.dispatch import Dispatcher
+from towline.control.jobs.intake import Intake
+from towline.control.jobs.service import Jobs
 from towline.control.links.door import Door
 from towline.control.links.registry import Links
 from towline.control.links.revocations import Revocations
@@ -66,6 +69,9 @@ class Fleet:
             clock=clock,
         )
         self.revocations = Revocations(db, control.bus, self.links, self.reports, clock=clock)
+        self.jobs = Jobs(db, audit, self.links)
+        self.dispatcher = Dispatcher(db, control.bus, self.jobs, self.links, owner=self.replica, clock=clock)
+        self.intake = Intake(db, self.jobs, self.links, self.dispatcher)
         self.acceptor = LinkAcceptor(self.door, owner=self.tasks, clock=clock)
         self.reports.also_flush.append(self.admissions.flush)
 
@@ -77,11 +83,13 @@ class Fleet:
         await self.reports.start()
         await self.admissions.start()
         await self.revocations.start()
+        await self.dispatcher.start()
 
     async def stop(self) -> None:
         """Send every agent away for a moment, and write what is left."""
         self.acceptor.draining = True
         self.links.drain(DRAIN_PAUSE)
+        await self.dispatcher.stop()
         await self.revocations.stop()
         await self.admissions.stop()
         await self.tasks.close()

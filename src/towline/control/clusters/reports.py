@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from sqlalchemy.exc import DBAPIError
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
@@ -21,7 +22,8 @@ from towline.control.clusters import repository
 from towline.control.clusters.health import Capability, Known, judge
 from towline.control.clusters.models import Cluster
 from towline.control.db import Database, Transaction
-from towline.control.errors import ApiError
+from towline.control.errors import ApiError, ErrorCode
+from towline.control.links.cleaning import clean, clean_json
 from towline.control.logging import get_logger
 from towline.wire import link
 
@@ -96,13 +98,13 @@ class Reports:
     def heartbeat(self, cluster_id: str, org_id: str, message: link.Heartbeat) -> None:
         """A heartbeat came. Health is judged anew only when what the agent can do has changed."""
         values: dict[str, Any] = {
-            "heartbeat": msgspec.to_builtins(message),
+            "heartbeat": clean_json(msgspec.to_builtins(message)),
             "last_seen_at": self._clock.now(),
-            "link_reconnects": message.reconnects,
+            "link_reconnects": min(max(message.reconnects, 0), 2**31 - 1),
         }
         values["heartbeat"].pop("capabilities", None)
         if message.last_error:
-            values["link_last_error"] = message.last_error[:LONGEST_REASON]
+            values["link_last_error"] = clean(message.last_error)[:LONGEST_REASON]
         if message.capabilities:
             values["capabilities"] = capabilities_of(message.capabilities)
         self._note(cluster_id, org_id, values, heartbeat=True)
@@ -111,7 +113,7 @@ class Reports:
         self._note(cluster_id, org_id, {"capabilities": capabilities_of(found)})
 
     def facts(self, cluster_id: str, org_id: str, message: link.Facts) -> None:
-        values = {"facts": msgspec.to_builtins(message), "facts_at": self._clock.now()}
+        values = {"facts": clean_json(msgspec.to_builtins(message)), "facts_at": self._clock.now()}
         self._note(cluster_id, org_id, values)
 
     def inventory(self, cluster_id: str, org_id: str, message: link.Inventory) -> None:
@@ -161,8 +163,7 @@ class Reports:
         batch, self._pending = self._pending, {}
         try:
             if batch:
-                async with self._db.begin() as tx:
-                    await self._write(tx, batch)
+                await self._write_all(batch)
             for step in self.also_flush:
                 await step()
         except ApiError as error:
@@ -170,6 +171,28 @@ class Reports:
             self._take_back(batch)
             return False
         return True
+
+    async def _write_all(self, batch: Mapping[str, Pending]) -> None:
+        """Write a batch; where a report cannot be stored, that one is dropped and the others are written."""
+        try:
+            async with self._db.begin() as tx:
+                await self._write(tx, batch)
+        except ApiError as error:
+            if error.code is not ErrorCode.INVALID:
+                raise
+            await self._write_singly(batch)
+        except DBAPIError:
+            await self._write_singly(batch)
+
+    async def _write_singly(self, batch: Mapping[str, Pending]) -> None:
+        for cluster_id, pending in batch.items():
+            try:
+                async with self._db.begin() as tx:
+                    await self._write(tx, {cluster_id: pending})
+            except (ApiError, DBAPIError) as error:
+                if isinstance(error, ApiError) and error.code is not ErrorCode.INVALID:
+                    raise
+                _log.error("report dropped", cluster=cluster_id, why=str(error)[:300])
 
     def _take_back(self, batch: Mapping[str, Pending]) -> None:
         """Put an unwritten batch before what came meanwhile."""
@@ -238,8 +261,8 @@ def capabilities_of(found: Sequence[link.Capability]) -> list[dict[str, Any]]:
         {
             "name": one.name,
             "ready": one.ready,
-            "version": one.version[:100],
-            "reason": one.reason[:LONGEST_REASON],
+            "version": clean(one.version)[:100],
+            "reason": clean(one.reason)[:LONGEST_REASON],
             "since": _time(one.since),
         }
         for one in found
@@ -296,27 +319,27 @@ async def write_inventory(tx: Transaction, cluster_id: str, org_id: str, message
 def _container(cluster_id: str, org_id: str, one: link.Container) -> dict[str, Any]:
     return {
         "cluster_id": cluster_id,
-        "container_id": one.id[:80],
+        "container_id": clean(one.id)[:80],
         "org_id": org_id,
-        "name": one.name[:255],
-        "project": one.project[:255],
-        "service": one.service[:255],
-        "image": one.image[:512],
-        "state": one.state[:16],
-        "health": one.health[:16],
+        "name": clean(one.name)[:255],
+        "project": clean(one.project)[:255],
+        "service": clean(one.service)[:255],
+        "image": clean(one.image)[:512],
+        "state": clean(one.state)[:16],
+        "health": clean(one.health)[:16],
         "sick": one.health == "unhealthy" or one.state in SICK_STATES,
-        "data": msgspec.to_builtins(one),
+        "data": clean_json(msgspec.to_builtins(one)),
     }
 
 
 def _project(cluster_id: str, org_id: str, one: link.Project) -> dict[str, Any]:
     return {
         "cluster_id": cluster_id,
-        "name": one.name[:255],
+        "name": clean(one.name)[:255],
         "org_id": org_id,
         "managed": one.managed,
-        "revision": one.revision,
-        "data": msgspec.to_builtins(one),
+        "revision": min(max(one.revision, 0), 2**31 - 1),
+        "data": clean_json(msgspec.to_builtins(one)),
     }
 
 

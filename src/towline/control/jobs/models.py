@@ -38,7 +38,9 @@ class Job(Base):
     cluster_id: Mapped[str] = mapped_column(ID, ForeignKey("cluster.id", ondelete="CASCADE"))
     deployment_id: Mapped[str | None] = mapped_column(ID)
     kind: Mapped[str] = mapped_column(String(64))
-    serial_key: Mapped[str] = mapped_column(String(200), default="")
+    project: Mapped[str] = mapped_column(String(255), default="")
+    """Compose project that it is about: grants on projects look at it."""
+    serial_key: Mapped[str] = mapped_column(String(400), default="")
     idem_key: Mapped[str | None] = mapped_column(String(200))
     state: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str] = mapped_column(String(64), default="")

@@ -37,9 +37,11 @@ ENDED = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobS
 OUTCOMES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 """How an agent's work ends."""
 
+_UNBEGUN_ENDS = {JobState.CANCELLED, JobState.SUPERSEDED, JobState.EXPIRED, JobState.FAILED}
+
 NEXT: Mapping[JobState, frozenset[JobState]] = {
-    Q: frozenset({W, S, JobState.CANCELLED, JobState.SUPERSEDED, JobState.EXPIRED, JobState.FAILED}),
-    W: frozenset({Q, S, JobState.CANCELLED, JobState.SUPERSEDED, JobState.EXPIRED, JobState.FAILED}),
+    Q: frozenset({W, S, *_UNBEGUN_ENDS}),
+    W: frozenset({Q, S, *_UNBEGUN_ENDS}),
     S: frozenset({Q, W, R, C, *OUTCOMES}),
     R: frozenset({C, *OUTCOMES}),
     C: frozenset(OUTCOMES),
