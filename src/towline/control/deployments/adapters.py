@@ -1,10 +1,12 @@
-"""The ports of `interfaces`, on top of clusters, inventory, links and agents. Reading and translating only."""
+"""The ports of `interfaces`, on top of clusters, inventory, jobs, links and agents. Reading and translating only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from sqlalchemy import select
 
+from towline.control.access.actor import Actor
 from towline.control.access.permissions import MatchesSelector
 from towline.control.agents.service import Agents as AgentService
 from towline.control.bundles.service import BundleService
@@ -12,9 +14,18 @@ from towline.control.clusters import repository
 from towline.control.clusters.models import Cluster
 from towline.control.clusters.service import carrier
 from towline.control.db import Transaction
-from towline.control.deployments.interfaces import ClusterView, Inventory
+from towline.control.deployments.interfaces import ClusterView, Inventory, Queued
+from towline.control.deployments.states import Activity
+from towline.control.jobs import repository as job_rows
+from towline.control.jobs.models import Job
+from towline.control.jobs.service import Jobs, show
+from towline.control.jobs.states import ACTIVE, ENDED
+from towline.control.jobs.work import Submission
 from towline.control.links.registry import Links, away
 from towline.wire import link
+
+QUIET_KINDS = frozenset({"compose.validate"})
+"""Jobs that change nothing: a deployment is not busy while one runs."""
 
 
 class ClusterFleet:
@@ -53,6 +64,44 @@ class ClusterFleet:
     async def _views(self, tx: Transaction, rows: Sequence[Cluster]) -> dict[str, ClusterView]:
         labels = await repository.labels_of(tx, [row.id for row in rows])
         return {row.id: _view(row, labels[row.id]) for row in rows}
+
+
+class JobQueue:
+    """`Queue`, on the jobs of the control plane."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+
+    async def submit(self, tx: Transaction, actor: Actor, submission: Submission) -> Queued:
+        job = (await self._jobs.submit(tx, actor, submission)).job
+        return Queued(job.id, await self._shown(tx, job))
+
+    async def activities(self, tx: Transaction, deployment_ids: Sequence[str]) -> Mapping[str, Activity]:
+        found: dict[str, Activity] = {}
+        for job in await _unfinished(tx, deployment_ids):
+            if job.deployment_id is not None and job.kind not in QUIET_KINDS:
+                known = found.get(job.deployment_id)
+                if known is None or (job.state in ACTIVE and known.state not in ACTIVE):
+                    found[job.deployment_id] = _activity(job)
+        return found
+
+    async def show(self, tx: Transaction, job_id: str) -> Mapping[str, Any]:
+        job = await job_rows.by_id(tx, job_id)
+        return {"id": job_id} if job is None else await self._shown(tx, job)
+
+    async def _shown(self, tx: Transaction, job: Job) -> dict[str, Any]:
+        return show(job, (await repository.names(tx, [job.cluster_id])).get(job.cluster_id, ""))
+
+
+async def _unfinished(tx: Transaction, deployment_ids: Sequence[str]) -> Sequence[Job]:
+    query = select(Job).where(Job.deployment_id.in_(deployment_ids), Job.state.not_in(ENDED)).order_by(Job.position)
+    return (await tx.scalars(query)).all()
+
+
+def _activity(job: Job) -> Activity:
+    """Read what a job is about from its payload: only deploys and adoptions have a revision."""
+    number, action = job.payload.get("revision", 0), job.payload.get("action", "")
+    return Activity(job.id, job.kind, job.state, job.stage, int(number), str(action))
 
 
 class LinkedAgents:

@@ -17,9 +17,10 @@ from towline.control.db import Database, Transaction
 from towline.control.deployments import content, intents, repository
 from towline.control.deployments.interfaces import Agents, Fleet
 from towline.control.deployments.models import Deployment, Revision
-from towline.control.deployments.outcomes import GOOD_OUTCOMES, JobEnd, Outcome, conclude_deploy
+from towline.control.deployments.outcomes import GOOD_OUTCOMES, Outcome, conclude_deploy
 from towline.control.deployments.vault import Vault
 from towline.control.errors import ApiError, ErrorCode
+from towline.control.jobs.work import JobEnd
 from towline.control.registries.places import Spot
 from towline.control.registries.service import Credentials, RegistryService
 from towline.wire import orders, sealed

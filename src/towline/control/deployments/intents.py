@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from towline.control.deployments.interfaces import Submission
 from towline.control.deployments.models import Deployment, Revision
+from towline.control.jobs.work import Submission
 
 DEFAULT_DEADLINE = 86400.0
 """Seconds that work waits for an agent that is away: a host that comes back tomorrow still gets it."""

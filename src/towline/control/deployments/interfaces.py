@@ -8,11 +8,9 @@ from typing import Any, Protocol
 from towline.control.access.actor import Actor
 from towline.control.access.permissions import MatchesSelector, Resource
 from towline.control.db import Transaction
-from towline.control.deployments.outcomes import JobEnd
 from towline.control.deployments.states import Activity, Place
+from towline.control.jobs.work import Submission
 from towline.wire import link
-
-NO_CAPABILITY = "Docker Compose is not ready on this host"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,36 +61,19 @@ class Fleet(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """One job to be."""
-
-    cluster_id: str
-    deployment_id: str
-    kind: str
-    payload: Mapping[str, Any]
-    serial_key: str
-    timeout: float
-    deadline_seconds: float
-    idem_key: str | None = None
-    supersede: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Submitted:
+class Queued:
     """A job that is now in the queue."""
 
     id: str
     shown: Mapping[str, Any]
     """Its JSON, as the jobs API shows it."""
-    superseded: tuple[str, ...] = ()
-    """Waiting jobs that gave way to it."""
 
 
 class Queue(Protocol):
     """Jobs."""
 
-    async def submit(self, tx: Transaction, actor: Actor, submission: Submission) -> Submitted:
-        """Put a job into the queue, in the caller's transaction."""
+    async def submit(self, tx: Transaction, actor: Actor, submission: Submission) -> Queued:
+        """Put a job into the queue, in the caller's transaction. Those that give way to it are ended in it, too."""
 
     async def activities(self, tx: Transaction, deployment_ids: Sequence[str]) -> Mapping[str, Activity]:
         """Return the job that works on each deployment, or the first that waits to."""
@@ -109,6 +90,3 @@ class Agents(Protocol):
 
     async def hand_bundle(self, cluster_id: str, org_id: str, digest: str) -> None:
         """See to it that the agent has a bundle. Raises: ApiError: the agent is away or refuses it."""
-
-
-__all__ = ["Agents", "ClusterView", "Fleet", "Inventory", "JobEnd", "Queue", "Submission", "Submitted"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from towline.control.jobs.work import JobEnd
 from towline.wire import orders
 
 
@@ -29,21 +30,6 @@ UNTOUCHED_CODES = frozenset(
      "build_failed", "not_found", "docker_away", "disk_full"}
 )  # fmt: skip
 """A deploy that ends with one of these changed nothing on the host."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobEnd:
-    """How a job ended, from whichever side: the agent's result, or the queue's own decision."""
-
-    state: str
-    """succeeded, failed, cancelled, superseded, expired."""
-    error: str = ""
-    code: str = ""
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_success(self) -> bool:
-        return self.state == "succeeded"
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ async def revision(tx: Transaction, deployment_id: str, number: int) -> Revision
 
 
 async def revision_by_id(tx: Transaction, revision_id: str) -> Revision | None:
-    return await tx.get(Revision, revision_id, populate_existing=True)
+    return await tx.get(Revision, revision_id)
 
 
 async def revision_by_idem_key(tx: Transaction, deployment_id: str, idem_key: str) -> Revision | None:
@@ -152,21 +152,6 @@ async def good_revisions(tx: Transaction, deployment_id: str) -> Sequence[Revisi
         .order_by(Revision.number.desc())
     )
     return (await tx.scalars(query)).all()
-
-
-async def supersede(tx: Transaction, deployment_id: str, job_ids: Sequence[str], now: datetime) -> None:
-    """Note the revisions whose jobs gave way to a newer one."""
-    if not job_ids:
-        return
-    await tx.execute(
-        update(Revision)
-        .where(
-            Revision.deployment_id == deployment_id,
-            Revision.job_id.in_(job_ids),
-            Revision.outcome == Outcome.PENDING,
-        )
-        .values(outcome=Outcome.SUPERSEDED, finished_at=now)
-    )
 
 
 async def drop_old_content(tx: Transaction, deployment_id: str, keep_failed: int) -> int:

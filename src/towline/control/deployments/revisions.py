@@ -23,7 +23,7 @@ from towline.control.deployments import intents, repository
 from towline.control.deployments.comparisons import Comparisons
 from towline.control.deployments.content import Checked, Draft, check
 from towline.control.deployments.directory import Directory
-from towline.control.deployments.interfaces import ClusterView, Fleet, Queue, Submission
+from towline.control.deployments.interfaces import ClusterView, Fleet, Queue
 from towline.control.deployments.models import Deployment, Revision
 from towline.control.deployments.outcomes import Outcome, previous_good
 from towline.control.deployments.schemas import (
@@ -36,6 +36,7 @@ from towline.control.deployments.schemas import (
 from towline.control.deployments.vault import Vault
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.ids import new_id
+from towline.control.jobs.work import Submission
 from towline.control.registries.places import Spot
 from towline.control.registries.service import RegistryService
 
@@ -172,11 +173,17 @@ class RevisionService:
             if deployment.running_number:
                 raise ApiError(ErrorCode.CONFLICT, f"{name} is managed already", hint="deploy a new revision instead")
             revision = await self._new_revision(tx, access, deployment, request.message, source="adopt")
-            order = {"org_id": access.org_id, "deployment_id": deployment.id, "revision": revision.number}
+            payload = {
+                "project": deployment.name,
+                "org_id": access.org_id,
+                "deployment_id": deployment.id,
+                "revision": revision.number,
+                "revision_id": revision.id,
+            }
             submission = intents.operation(
                 deployment,
                 intents.ADOPT,
-                {**order, "revision_id": revision.id},
+                payload,
                 idem_key=intents.idem_key(deployment.id, "adopt", idem_key),
             )
             detail = {"revision": revision.number}
@@ -305,11 +312,10 @@ class RevisionService:
         action: str,
         detail: Mapping[str, Any],
     ) -> Deployed:
-        """Queue the job, note what gave way to it, and put the change on record."""
+        """Queue the job, and put the change on record."""
         await tx.flush()
         now = await tx.now()
         job = await self._queue.submit(tx, access.actor, submission)
-        await repository.supersede(tx, deployment.id, job.superseded, now)
         if revision.outcome == Outcome.PENDING:
             revision.job_id = job.id
         deployment.desired_number = revision.number

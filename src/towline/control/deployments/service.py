@@ -13,7 +13,7 @@ from towline.control.audit.service import AuditLog
 from towline.control.db import Database, Transaction
 from towline.control.deployments import intents, repository, views
 from towline.control.deployments.directory import Directory
-from towline.control.deployments.interfaces import ClusterView, Fleet, Queue, Submission
+from towline.control.deployments.interfaces import ClusterView, Fleet, Queue
 from towline.control.deployments.models import Deployment, Revision
 from towline.control.deployments.schemas import (
     DeploymentOut,
@@ -26,6 +26,7 @@ from towline.control.deployments.schemas import (
 )
 from towline.control.deployments.vault import Vault
 from towline.control.errors import ApiError, ErrorCode
+from towline.control.jobs.work import Submission
 from towline.control.listing import Listed, ListQuery, Page, fetch, page
 
 OPERATIONS: Mapping[str, str] = {

@@ -12,11 +12,12 @@ from towline.control.db import Database, Transaction
 from towline.control.deployments import intents, repository
 from towline.control.deployments.directory import Directory
 from towline.control.deployments.handlers import JobRow
-from towline.control.deployments.interfaces import Agents, Fleet, JobEnd, Queue, Submission
+from towline.control.deployments.interfaces import Agents, Fleet, Queue
 from towline.control.deployments.revisions import RevisionService, checked_name
 from towline.control.deployments.schemas import ValidateOut, ValidateRequest
 from towline.control.deployments.vault import Vault
 from towline.control.ids import new_id
+from towline.control.jobs.work import JobEnd, Submission
 from towline.wire import orders
 
 VALIDATE_TIMEOUT = 60.0
@@ -75,10 +76,10 @@ class Validation:
                 access.actor,
                 Submission(
                     cluster_id=cluster.id,
-                    deployment_id=deployment.id if deployment else "",
+                    deployment_id=deployment.id if deployment else None,
+                    project=name,
                     kind=intents.VALIDATE,
                     payload=payload,
-                    serial_key="",
                     timeout=VALIDATE_TIMEOUT,
                     deadline_seconds=intents.VALIDATE_DEADLINE,
                 ),
