@@ -215,7 +215,7 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 def _kind(member: tarfile.TarInfo) -> EntryKind:
-    if member.issparse() or member.islnk():
+    if member.issparse():
         return EntryKind.OTHER
     checks: tuple[tuple[Callable[[], bool], EntryKind], ...] = (
         (member.isreg, EntryKind.FILE),

@@ -30,6 +30,7 @@ def _merge_bomb() -> str:
 BOMBS: dict[str, bytes | str] = {
     "anchors": _anchors_bomb(),
     "merged anchors": _merge_bomb(),
+    "many aliases side by side": "a: &a [" + "x," * 9000 + "x]\n" + "".join(f"b{n}: [*a]\n" for n in range(20)),
     "brackets": "a: " + "[" * 5000,
     "spaced brackets": "a: " + "[ " * 5000,
     "braces": "a: " + "{a: " * 5000,

@@ -87,6 +87,14 @@ def test_pinning_is_demanded_when_one_side_asks() -> None:
     assert _rules({"image": "nginx@sha256:" + "a" * 64}, rules) == set()
 
 
+def test_only_capabilities_that_both_grant_may_be_added() -> None:
+    host = local(capabilities=frozenset({"CHOWN", "SYS_ADMIN"}))
+    rules = stricter(for_level(Level.STANDARD), host)
+    assert _rules({"cap_add": ["CHOWN"]}, rules) == set()
+    assert _rules({"cap_add": ["SYS_ADMIN"]}, rules) == {Rule.CAPABILITY}
+    assert _rules({"cap_add": ["KILL"]}, rules) == {Rule.CAPABILITY}
+
+
 @pytest.mark.parametrize("folder", ["data", "/data/", "/data/../etc", "~/x", ""])
 def test_a_granted_folder_must_be_absolute_and_plain(folder: str) -> None:
     with pytest.raises(ValueError, match="absolute"):
