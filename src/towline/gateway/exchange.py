@@ -13,11 +13,11 @@ import time
 from typing import TYPE_CHECKING
 
 from towline.gateway.errors import UpstreamError, error_body, words_for_clients
-from towline.gateway.headers import upstream_lines
+from towline.gateway.headers import answer_lines, claims_identity, status_line, upstream_head
 from towline.gateway.interfaces import AccessRecord, Answer, Connector, Peer, RouteKind, ToTarget
 from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead, parse_response_head
 from towline.wire.http1_body import BodyReader, ChunkedReader, body_reader, encode_chunk, encode_last_chunk
-from towline.wire.http1_build import Line, build_answer, build_request_head, build_response_head, end_to_end
+from towline.wire.http1_build import build_answer
 
 if TYPE_CHECKING:
     from towline.gateway.client import ClientConnection
@@ -77,7 +77,7 @@ class Exchange:
         self.status = 0
         self.received_bytes = 0
         self.sent_bytes = 0
-        self.identity_dropped = False
+        self.identity_dropped = claims_identity(head)
         self.upstream: UpstreamConnection | None = None
         self._client = client
         self._route = ""
@@ -127,14 +127,8 @@ class Exchange:
         options = context.options
         timeout = options.api_idle_timeout if route is None else options.pool_idle_timeout
         self._pool = context.pools.get(connector, idle_timeout=timeout)
-        lines, self.identity_dropped = upstream_lines(
-            self.head,
-            self.peer,
-            self.request_id.encode("ascii"),
-            host=None if route is None else route.host,
-            is_api=route is None,
-        )
-        first = build_request_head(self.head.method, self.head.target, lines)
+        host = None if route is None else route.host
+        first = upstream_head(self.head, self.peer, self.request_id, host=host, is_api=route is None)
         if self._reader is not None:
             try:
                 first += self._read_body(self._client.buffer.take())
@@ -296,8 +290,7 @@ class Exchange:
             raise HeadError(502, "bad_answer", "too many interim answers")
         wanted = self.head.expects_continue if answer.status == 100 else self.head.minor == 1
         if wanted:
-            lines = end_to_end(answer.fields, answer.connection)
-            self._send(build_response_head(answer.status, answer.reason, lines))
+            self._send(b"%s%s\r\n" % (status_line(answer), answer_lines(answer)))
 
     def _begin_answer(self, answer: ResponseHead) -> None:
         upstream = self.upstream
@@ -309,29 +302,27 @@ class Exchange:
         self._keep_upstream = answer.keep_alive and framing is not Framing.UNTIL_CLOSE and self.head.upgrade is None
         if not self.is_request_done or self.head.upgrade is not None or self._client.must_close:
             self._keep_client = False
-        lines = end_to_end(answer.fields, answer.connection)
-        self._add_framing(lines, answer, framing)
-        head = build_response_head(answer.status, answer.reason, lines)
+        head = b"%s%s%s\r\n" % (status_line(answer), answer_lines(answer), self._framing_lines(answer, framing))
         if reader.is_done:
             self._send(head)
             self._end_answer()
         else:
             self._pass_body(upstream.buffer.take(), head)
 
-    def _add_framing(self, lines: list[Line], answer: ResponseHead, framing: Framing) -> None:
+    def _framing_lines(self, answer: ResponseHead, framing: Framing) -> bytes:
         """Say once how the body ends, and whether the connection does."""
+        lines = b""
         if framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
             if self.head.minor == 1:
                 self._is_chunked_to_client = True
-                lines.append((b"Transfer-Encoding", b"chunked"))
+                lines = b"Transfer-Encoding: chunked\r\n"
             else:
                 self._keep_client = False
         elif answer.content_length is not None and answer.status >= 200 and answer.status != 204:
-            lines.append((b"Content-Length", b"%d" % answer.content_length))
+            lines = b"Content-Length: %d\r\n" % answer.content_length
         if not self._keep_client:
-            lines.append((b"Connection", b"close"))
-        elif self.head.minor == 0:
-            lines.append((b"Connection", b"keep-alive"))
+            return lines + b"Connection: close\r\n"
+        return lines + b"Connection: keep-alive\r\n" if self.head.minor == 0 else lines
 
     def _pass_body(self, data: bytes, head: bytes) -> None:
         """Send a part of the answer; head, body and end of a short one go in a single write."""
@@ -382,9 +373,8 @@ class Exchange:
         self.phase = Phase.PIPED
         self.status = 101
         self._client.context.counters.upgrades += 1
-        lines = end_to_end(answer.fields, answer.connection)
-        lines += [(b"Connection", b"Upgrade"), (b"Upgrade", answer.upgrade)]
-        self._send(build_response_head(101, answer.reason, lines) + upstream.buffer.take())
+        switch = b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % answer.upgrade
+        self._send(status_line(answer) + answer_lines(answer) + switch + upstream.buffer.take())
         held = self._client.begin_pipe()
         if held:
             self.client_data(held)

@@ -1,92 +1,64 @@
-"""Which fields of a request travel to an upstream, and which ones the edge adds.
+"""Which fields of a message travel on, and which ones the edge adds.
 
-What a client may not say is removed before our own fields are added, so that nothing of a client's, its Connection
+What a client may not say is left out before our own fields are added, so that nothing of a client's, its Connection
 field included, can stand in for or remove what we say (Rancher CVE-2021-31999). Pure functions.
 """
 
-import enum
-import functools
-
 from towline.gateway.interfaces import Peer
-from towline.wire.http1 import Framing, RequestHead
-from towline.wire.http1_build import Line
+from towline.wire.http1 import Framing, RequestHead, ResponseHead
 from towline.wire.http1_fields import HOP_BY_HOP
+from towline.wire.http1_lines import IDENTITY_PREFIXES
 
-NAME_CACHE_SIZE = 1024  # field names seen lately; bounded so that random names cost no memory
-
-_OURS = HOP_BY_HOP | {
-    b"host",
-    b"content-length",
-    b"forwarded",
-    b"http2-settings",
-    b"x-real-ip",
-    b"x-request-id",
-    b"x-original-url",
-    b"x-rewrite-url",
-}
-_OURS_PREFIXES = (b"x-forwarded-", b"x-towline-", b"proxy-")
-_IDENTITY_PREFIXES = (b"impersonate-", b"x-remote-")
+_FRAMES = HOP_BY_HOP | {b"content-length"}
 
 
-class Verdict(enum.Enum):
-    """What happens to a field that a client sent."""
+def upstream_head(head: RequestHead, peer: Peer, request_id: str, *, host: bytes | None, is_api: bool) -> bytes:
+    """Return the head of the upstream request: the client's plain lines as sent, and what only we may say.
 
-    PASS = 0
-    DROP = 1
-    DROP_IDENTITY = 2
-
-
-@functools.lru_cache(maxsize=NAME_CACHE_SIZE)
-def judge(name: bytes) -> Verdict:
-    """Return whether a field of this lower-case name may travel on.
-
-    Names with an underscore are dropped: many servers cannot tell `x_forwarded_for` from `x-forwarded-for`.
+    Args: host: what the target sees as Host, when a route replaces it. is_api: the API learns the peer by a field of
+    its own; targets never do.
     """
-    if name.replace(b"_", b"-").startswith(_IDENTITY_PREFIXES):
-        return Verdict.DROP_IDENTITY
-    if name in _OURS or b"_" in name or name.startswith(_OURS_PREFIXES):
-        return Verdict.DROP
-    return Verdict.PASS
-
-
-def upstream_lines(
-    head: RequestHead, peer: Peer, request_id: bytes, *, host: bytes | None, is_api: bool
-) -> tuple[list[Line], bool]:
-    """Return the fields of the upstream request, and whether the client tried to send an identity."""
-    sent_host = b""
-    identity = False
-    named = head.connection
-    kept: list[Line] = []
-    for lower, name, value in head.fields:
-        verdict = judge(lower)
-        if verdict is Verdict.PASS:
-            if lower not in named:
-                kept.append((name, value))
-        elif verdict is Verdict.DROP_IDENTITY:
-            identity = True
-        elif lower == b"host":
-            sent_host = value
-    if peer.trusted_proxy:
-        sent_host = head.authority
-    address = peer.address.encode("ascii")
-    lines: list[Line] = [(b"Host", host or sent_host), *kept]
-    lines.append((b"X-Forwarded-For", address))
-    lines.append((b"X-Forwarded-Proto", peer.scheme.encode("ascii")))
-    lines.append((b"X-Forwarded-Host", sent_host))
-    lines.append((b"X-Request-Id", request_id))
+    public_host = head.authority if peer.trusted_proxy else head.host_field
+    parts = [
+        b"%s %s HTTP/1.1\r\nHost: %s\r\n" % (head.method, head.target, host or public_host),
+        head.lines.plain_block(head.connection),
+        peer.lines,
+        b"X-Forwarded-Host: %s\r\nX-Request-Id: %s\r\n" % (public_host, request_id.encode("ascii")),
+    ]
     if is_api:
-        lines.append((b"X-Towline-Peer", address))
-    _add_framing(lines, head)
-    return lines, identity
-
-
-def _add_framing(lines: list[Line], head: RequestHead) -> None:
-    if head.framing is Framing.CHUNKED:
-        lines.append((b"Transfer-Encoding", b"chunked"))
-    elif head.framing is Framing.LENGTH:
-        lines.append((b"Content-Length", b"%d" % head.content_length))
-    elif head.get(b"content-length") is not None:
-        lines.append((b"Content-Length", b"0"))
+        parts.append(b"X-Towline-Peer: %s\r\n" % peer.address.encode("ascii"))
+    if head.expects_continue:
+        parts.append(b"Expect: 100-continue\r\n")
+    if head.framing is not Framing.NONE or head.content_length_field:
+        parts.append(_framing(head))
     if head.upgrade is not None:
-        lines.append((b"Connection", b"Upgrade"))
-        lines.append((b"Upgrade", head.upgrade))
+        parts.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % head.upgrade)
+    parts.append(b"\r\n")
+    return b"".join(parts)
+
+
+def _framing(head: RequestHead) -> bytes:
+    if head.framing is Framing.CHUNKED:
+        return b"Transfer-Encoding: chunked\r\n"
+    return b"Content-Length: %d\r\n" % head.content_length
+
+
+def claims_identity(head: RequestHead) -> bool:
+    """True when a client sent a field by which proxies name a user, in any spelling."""
+    if len(head.lines.marked) <= 1:  # its Host
+        return False
+    return any(name.replace(b"_", b"-").startswith(IDENTITY_PREFIXES) for name, _, _ in head.lines.marked)
+
+
+def answer_lines(answer: ResponseHead) -> bytes:
+    """Return the lines of an answer that travel on: nothing about one hop, nothing about framing."""
+    block = answer.lines.plain_block(answer.connection)
+    for name, _, line in answer.lines.marked:
+        if name not in _FRAMES and name not in answer.connection:
+            block += line + b"\r\n"
+    return block
+
+
+def status_line(answer: ResponseHead) -> bytes:
+    """Return the first line of an answer; an empty reason is allowed (RFC 9112 section 4)."""
+    return b"HTTP/1.1 %d %s\r\n" % (answer.status, answer.reason)

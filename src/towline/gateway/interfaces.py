@@ -8,7 +8,7 @@ import asyncio
 import enum
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from towline.gateway.errors import UpstreamError
@@ -28,6 +28,12 @@ class Peer:
     scheme: str
     via: str
     trusted_proxy: bool = False
+    lines: bytes = field(init=False, repr=False, compare=False)
+    """What upstreams are told about the client: made once per connection, sent with each request."""
+
+    def __post_init__(self) -> None:
+        lines = f"X-Forwarded-For: {self.address}\r\nX-Forwarded-Proto: {self.scheme}\r\n"
+        object.__setattr__(self, "lines", lines.encode("ascii"))
 
     @property
     def is_secure(self) -> bool:

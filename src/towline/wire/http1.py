@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import httptools
 
 from towline.wire.http1_buffer import DEFAULT_LIMITS, HeadError, HeadLimits, RequestBuffer, ResponseBuffer
-from towline.wire.http1_fields import FieldError, Fields, parse_host, parse_length, parse_tokens
+from towline.wire.http1_fields import NO_TOKENS, FieldError, Fields, parse_host, parse_length, parse_tokens
+from towline.wire.http1_lines import Lines
 
 __all__ = [
     "DEFAULT_LIMITS",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 _REQUEST_LINE = re.compile(rb"([A-Z][A-Z-]{0,31}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])\r\n")
+_SLASH = ord("/")
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
 
 
@@ -50,14 +52,15 @@ class Framing(enum.Enum):
 class RequestHead:
     """One accepted request head.
 
-    `target` is byte for byte what the client sent and always starts with a slash. `fields` are (lower-case name,
-    name as sent, value) in the order of arrival. `host` is the lower-case name without a trailing dot.
+    `target` is byte for byte what the client sent and always starts with a slash. `host` is the lower-case name
+    without a trailing dot; `host_field` is the whole field as sent.
     """
 
     method: bytes
     target: bytes
     minor: int
-    fields: Fields
+    lines: Lines
+    host_field: bytes
     host: str
     port: int | None
     framing: Framing
@@ -66,6 +69,8 @@ class RequestHead:
     expects_continue: bool
     upgrade: bytes | None
     connection: frozenset[bytes]
+    content_length_field: bool = False
+    """A Content-Length was sent; when it is zero, the request still says that it has no body."""
 
     @property
     def path(self) -> bytes:
@@ -77,9 +82,14 @@ class RequestHead:
         """The normalised host, with the port when one was named."""
         return self.host.encode("ascii") + (b":%d" % self.port if self.port is not None else b"")
 
+    @property
+    def fields(self) -> Fields:
+        """All fields as (lower-case name, name as sent, value), in the order of arrival; split at each call."""
+        return self.lines.fields
+
     def get(self, name: bytes) -> bytes | None:
         """Return the first value of a field, by its lower-case name."""
-        return next((value for lower, _, value in self.fields if lower == name), None)
+        return next((value for lower, _, value in self.lines.fields if lower == name), None)
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method.decode()} {self.host} {self.path.decode('ascii')} {self.framing.value}>"
@@ -92,7 +102,7 @@ class ResponseHead:
     status: int
     reason: bytes
     minor: int
-    fields: Fields
+    lines: Lines
     content_length: int | None
     chunked: bool
     keep_alive: bool
@@ -114,20 +124,21 @@ class ResponseHead:
             return Framing.LENGTH if self.content_length else Framing.NONE
         return Framing.UNTIL_CLOSE
 
+    @property
+    def fields(self) -> Fields:
+        """All fields as (lower-case name, name as sent, value), in the order of arrival; split at each call."""
+        return self.lines.fields
+
     def get(self, name: bytes) -> bytes | None:
         """Return the first value of a field, by its lower-case name."""
-        return next((value for lower, _, value in self.fields if lower == name), None)
+        return next((value for lower, _, value in self.lines.fields if lower == name), None)
 
 
-_FIELD = re.compile(rb"([^:\r]+):[ \t]*([^\r]*)\r\n")
 _MEANINGFUL = frozenset({b"host", b"content-length", b"transfer-encoding", b"upgrade", b"expect", b"connection"})
 
 
-def _split(data: bytes, parser_type: type, first_line_bytes: int, limits: HeadLimits) -> Fields:
-    """Let llhttp judge the whole head, then split its fields; on what it accepts, splitting is simple."""
-    count = data.count(b"\r\n") - 2
-    if count > limits.fields:
-        raise HeadError(431, "too_many_fields", "too many header fields")
+def _split(data: bytes, parser_type: type, start: int, limits: HeadLimits) -> Lines:
+    """Let llhttp judge the whole head, then split its lines; on what it accepts, splitting is simple."""
     try:
         parser_type(None).feed_data(data)
     except httptools.HttpParserUpgrade:
@@ -136,16 +147,16 @@ def _split(data: bytes, parser_type: type, first_line_bytes: int, limits: HeadLi
         raise HeadError(501, "unknown_method", "the method is not known here") from None
     except httptools.HttpParserError as error:
         raise HeadError(400, "bad_head", f"malformed head: {str(error).lower()}") from None
-    found = _FIELD.findall(data, first_line_bytes)
-    if len(found) != count:
-        raise HeadError(400, "bad_head", "malformed head")
-    return [(name.lower(), name, value.rstrip(b" \t")) for name, value in found]
+    lines = Lines(data, start)
+    if len(lines) > limits.fields:
+        raise HeadError(431, "too_many_fields", "too many header fields")
+    return lines
 
 
-def _gather(fields: Fields) -> dict[bytes, bytes]:
+def _gather(lines: Lines) -> dict[bytes, bytes]:
     """Return the fields that frame and route a message, by lower-case name; only Connection may be repeated."""
     found: dict[bytes, bytes] = {}
-    for lower, _, value in fields:
+    for lower, value, _ in lines.marked:
         if lower in _MEANINGFUL:
             if lower not in found:
                 found[lower] = value
@@ -165,31 +176,56 @@ def parse_request_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Requ
     if match is None:
         raise HeadError(400, "bad_request_line", "malformed request line")
     method, target, major, minor_digit = match.groups()
-    _check_request_line(method, target, major, minor_digit)
+    if major != b"1" or minor_digit not in b"01":
+        raise HeadError(505, "bad_version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
+    if method == b"CONNECT":
+        raise HeadError(405, "connect_refused", "CONNECT is not served here")
+    if target[0] != _SLASH or b"#" in target:
+        raise HeadError(400, "bad_target", "the request target must be a path")
     minor = 1 if minor_digit == b"1" else 0
-    fields = _split(data, httptools.HttpRequestParser, match.end(), limits)
-    meaning = _gather(fields)
+    lines = _split(data, httptools.HttpRequestParser, match.end(), limits)
+    meaning = _gather(lines)
+    host_field = meaning.get(b"host", b"")
     try:
-        host, port = parse_host(meaning.get(b"host", b""))
+        host, port = parse_host(host_field)
+        if len(meaning) == 1:  # nothing but a Host: most requests
+            return RequestHead(
+                method,
+                target,
+                minor,
+                lines,
+                host_field,
+                host,
+                port,
+                Framing.NONE,
+                0,
+                minor == 1,
+                False,
+                None,
+                NO_TOKENS,
+            )
         framing, length = _request_framing(meaning, minor)
         connection = parse_tokens(meaning.get(b"connection"))
     except FieldError as error:
         raise HeadError(400, error.code, str(error)) from None
     upgrade = meaning.get(b"upgrade") if minor and b"upgrade" in connection else None
     expects = b"expect" in meaning and _expects_continue(meaning[b"expect"], minor)
-    keep_alive = _stays_open(minor, connection)
     return RequestHead(
-        method, target, minor, fields, host, port, framing, length, keep_alive, expects, upgrade, connection
+        method,
+        target,
+        minor,
+        lines,
+        host_field,
+        host,
+        port,
+        framing,
+        length,
+        _stays_open(minor, connection),
+        expects,
+        upgrade,
+        connection,
+        b"content-length" in meaning,
     )
-
-
-def _check_request_line(method: bytes, target: bytes, major: bytes, minor: bytes) -> None:
-    if major != b"1" or minor not in b"01":
-        raise HeadError(505, "bad_version", "only HTTP/1.0 and HTTP/1.1 are spoken here")
-    if method == b"CONNECT":
-        raise HeadError(405, "connect_refused", "CONNECT is not served here")
-    if target[:1] != b"/" or b"#" in target:
-        raise HeadError(400, "bad_target", "the request target must be a path")
 
 
 def _request_framing(meaning: dict[bytes, bytes], minor: int) -> tuple[Framing, int]:
@@ -227,8 +263,8 @@ def parse_response_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Res
     if match is None:
         raise HeadError(400, "bad_status_line", "malformed status line")
     minor = 1 if match[1] == b"1" else 0
-    fields = _split(data, httptools.HttpResponseParser, match.end(), limits)
-    meaning = _gather(fields)
+    lines = _split(data, httptools.HttpResponseParser, match.end(), limits)
+    meaning = _gather(lines)
     encoding = meaning.get(b"transfer-encoding")
     try:
         length = parse_length(meaning[b"content-length"]) if b"content-length" in meaning else None
@@ -241,7 +277,7 @@ def parse_response_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Res
         int(match[2]),
         match[3] or b"",
         minor,
-        fields,
+        lines,
         length,
         encoding is not None,
         _stays_open(minor, connection),

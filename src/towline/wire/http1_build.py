@@ -6,11 +6,7 @@ Which fields to send is the caller's decision; here they become bytes. Reading i
 import re
 from collections.abc import Iterable
 
-from towline.wire.http1_fields import HOP_BY_HOP, Fields
-
 _NOT_IN_TARGET = re.compile(rb"[^\x21-\x7e]")
-_FRAMES = HOP_BY_HOP | {b"content-length"}
-_PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 
 REASONS = {
     100: b"Continue",
@@ -75,9 +71,3 @@ def build_answer(status: int, body: bytes, content_type: bytes, lines: Iterable[
     if close:
         fields.append((b"connection", b"close"))
     return build_response_head(status, REASONS.get(status, b""), fields) + body
-
-
-def end_to_end(fields: Fields, connection: frozenset[bytes]) -> list[Line]:
-    """Return the fields of an answer that travel on: no hop-by-hop ones, none that Connection names, no framing."""
-    dropped = _FRAMES if connection <= _PLAIN_CONNECTION else _FRAMES | connection
-    return [(name, value) for lower, name, value in fields if lower not in dropped]

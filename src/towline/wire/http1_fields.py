@@ -105,12 +105,12 @@ def parse_length(value: bytes) -> int:
     return int(value)
 
 
-_NO_TOKENS: frozenset[bytes] = frozenset()
+NO_TOKENS: frozenset[bytes] = frozenset()
 
 
 def parse_tokens(value: bytes | None) -> frozenset[bytes]:
     """Return the lower-case tokens of a list field such as Connection; several lines are joined by commas before."""
-    return _NO_TOKENS if value is None else _tokens(value)
+    return NO_TOKENS if value is None else _tokens(value)
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 import pytest
 
 from towline.wire.http1 import parse_request_head, parse_response_head
-from towline.wire.http1_build import build_answer, build_request_head, build_response_head, end_to_end
+from towline.wire.http1_build import build_answer, build_request_head, build_response_head
 
 
 def test_built_request_reads_back() -> None:
@@ -20,14 +20,6 @@ def test_line_end_in_a_value_is_a_mistake(value: bytes) -> None:
 def test_blank_in_a_target_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="target"):
         build_request_head(b"GET", b"/a HTTP/1.1", [])
-
-
-def test_fields_for_one_hop_and_those_named_by_connection_stay_here() -> None:
-    head = parse_response_head(
-        b"HTTP/1.1 200 OK\r\nConnection: X-Hop, close\r\nX-Hop: 1\r\nKeep-Alive: 5\r\nTransfer-Encoding: chunked\r\n"
-        b"Upgrade: x\r\nX-End: 2\r\n\r\n"
-    )
-    assert end_to_end(head.fields, head.connection) == [(b"X-End", b"2")]
 
 
 def test_answer_is_whole_and_says_when_the_connection_ends() -> None:
