@@ -14,9 +14,10 @@ from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithLis
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
+from towline.tunnel.framing import LinkProtocol
 from towline.tunnel.handshake import UNAUTHENTICATED_BYTES, Authenticator, admit
 from towline.tunnel.session import LinkSession
-from towline.tunnel.websocket import Channel, LinkProtocol
+from towline.tunnel.websocket import Channel
 from towline.wire import link
 
 MAX_UNAUTHENTICATED_PER_ADDRESS = 32

@@ -17,9 +17,10 @@ from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel import trust
 from towline.tunnel.errors import DnsFailed, ProtocolFailed, ProxyFailed, TcpFailed, TlsFailed, UpgradeRefused
+from towline.tunnel.framing import PING_INTERVAL, LinkProtocol
 from towline.tunnel.proxy import Proxy, check_reply, parse_proxy, proxy_for
 from towline.tunnel.session import LinkSession
-from towline.tunnel.websocket import PING_INTERVAL, Channel, LinkProtocol
+from towline.tunnel.websocket import Channel
 from towline.wire import link
 
 LINK_PATH = "/api/v1/agents/link"

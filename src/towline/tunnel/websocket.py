@@ -1,23 +1,18 @@
 """One WebSocket of a tunnel, for both ends: messages, liveness, limits, closing. It knows neither yamux nor the link.
 
-picows does the framing. Its server side is driven through `WSProtocol`, which it does not document: the edge owns the
-socket and hands it over with the request head already read. `tests/integration/test_tunnel_websocket.py` pins what
-is relied on: the constructor, `set_protocol` on plain and TLS transports, feeding bytes by `get_buffer`.
-Only `send_reuse_external_bytearray` is used for messages: `send` gives uvloop a view of a buffer that the next send
-overwrites (messages over 8 KiB from the server).
+picows does the framing (`framing.py`). Messages are sent with `send_reuse_external_bytearray` alone: its `send` gives
+uvloop a view of a buffer that the next send overwrites (messages over 8 KiB from the server).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import struct
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from picows import WSAutoPingStrategy, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
-from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 from towline.aio.clock import REAL_CLOCK, Clock, Timer
 from towline.tunnel.errors import (
@@ -29,22 +24,14 @@ from towline.tunnel.errors import (
     WEBSOCKET_PROTOCOL_ERROR,
     Closed,
 )
+from towline.tunnel.framing import PING_INTERVAL, LinkProtocol
 from towline.wire import link
-
-MAX_BINARY_BYTES = 1024 * 1024
-"""Largest binary message accepted: ours are some 100 KiB, older agents write whole windows."""
 
 MAX_FRAGMENTS = 1024
 """Frames of one message. Proxies fragment rarely; a million empty fragments is an attack."""
 
 HEADROOM = 14
 """Bytes that picows wants free in front of a message for the longest frame header."""
-
-READ_CHUNK_BYTES = 64 * 1024
-"""What one read of the socket may take: picows doubles its buffer when it is full, and never gives it back."""
-
-READ_BUFFER_BYTES = 2048
-"""First size of that buffer: an idle agent never needs more, and there are thousands of them."""
 
 SEND_HIGH_BYTES = 128 * 1024
 """Unsent bytes in the process at which writing stops: what a control message may have to wait behind."""
@@ -54,9 +41,6 @@ SEND_LOW_BYTES = 32 * 1024
 
 KERNEL_UNSENT_BYTES = 128 * 1024
 """Unsent bytes in the kernel (TCP_NOTSENT_LOWAT), for the same reason; bytes in flight are not limited."""
-
-PING_INTERVAL = 15.0
-"""Seconds: below the idle timeouts of common proxies (30 to 60 s)."""
 
 SILENCE_TIMEOUT = 25.0
 """Seconds without a single byte after which the line is dead: a ping and its answer, with ten seconds to spare."""
@@ -71,9 +55,6 @@ SMOOTHING = 8
 """A longer round trip moves the estimate by this fraction, a shorter one at once: a queue is no distance."""
 
 _PING = struct.Struct(">Q")
-_logger = logging.LoggerAdapter(logging.getLogger("towline.tunnel.websocket"), {})
-"""An adapter, as picows makes a new logger per connection from a plain one."""
-logging.getLogger("towline.tunnel.websocket").setLevel(logging.CRITICAL)
 
 
 class ChannelEvents(Protocol):
@@ -90,68 +71,6 @@ class ChannelEvents(Protocol):
 
     def channel_closed(self, closed: Closed) -> None:
         """The channel is gone; called once, and only after it was open."""
-
-
-class LinkProtocol(WSProtocol):  # type: ignore[misc]
-    """picows' protocol with a bound on its read buffer and on what it reads before the peer is known."""
-
-    __slots__ = ("_monotonic", "budget_bytes", "heard_at")
-
-    def __init__(
-        self,
-        *,
-        is_client: bool,
-        factory: Callable[..., object],
-        host: str = "",
-        path: str = "",
-        headers: object = None,
-        clock: Clock = REAL_CLOCK,
-    ) -> None:
-        super().__init__(
-            host if is_client else None,
-            path if is_client else None,
-            is_client,
-            factory,
-            _logger,
-            True,  # disconnect when a callback raises
-            None,  # the caller has its own deadline for the handshake
-            False,  # no automatic pings: they cost a task per connection
-            PING_INTERVAL,
-            PING_INTERVAL,
-            WSAutoPingStrategy.PING_WHEN_IDLE,
-            False,  # no automatic pongs: they have no bound
-            max(MAX_BINARY_BYTES, link.MAX_MESSAGE_BYTES),
-            headers,
-            READ_BUFFER_BYTES,
-        )
-        self.budget_bytes: int | None = None
-        """What the peer may still send while it is not known; None: no limit."""
-        self.heard_at = clock.monotonic()
-        """Monotonic moment of the last byte."""
-        self._monotonic = clock.monotonic
-
-    def get_buffer(self, sizehint: int) -> memoryview:
-        view: memoryview = WSProtocol.get_buffer(self, sizehint)
-        return view if len(view) <= READ_CHUNK_BYTES else view[:READ_CHUNK_BYTES]
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self.heard_at = self._monotonic()
-        if self.budget_bytes is not None:
-            self.budget_bytes -= nbytes
-            if self.budget_bytes < 0:
-                self.transport.underlying_transport.abort()
-                return
-        WSProtocol.buffer_updated(self, nbytes)
-
-    def feed(self, data: bytes) -> None:
-        """Give it bytes that somebody else has read from its transport."""
-        view = memoryview(data)
-        while view:
-            buffer = self.get_buffer(len(view))
-            count = min(len(buffer), len(view))
-            buffer[:count] = view[:count]
-            self.buffer_updated(count)
-            view = view[count:]
 
 
 class Channel(WSListener):

@@ -8,8 +8,9 @@ from tests.support.tunnel_pair import AnySigner, link_server
 from towline.aio.clock import SimulatedClock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Endpoint, Route, dial
+from towline.tunnel.framing import PING_INTERVAL
 from towline.tunnel.handshake import enter
-from towline.tunnel.websocket import PING_INTERVAL, SILENCE_TIMEOUT, SMOOTHING
+from towline.tunnel.websocket import SILENCE_TIMEOUT, SMOOTHING
 
 
 async def until(condition):
@@ -99,3 +100,15 @@ async def test_round_trip_follows_a_longer_way_slowly_and_a_shorter_one_at_once(
         channel._pong_arrived(channel._ping_number.to_bytes(8, "big"))
         assert channel.last_round_trip == pytest.approx(sample, abs=1e-6)
         assert channel.round_trip == pytest.approx(expected, abs=1e-6)
+
+
+async def test_ping_that_comes_while_the_line_is_full_is_answered_later(ends):
+    session, _, agent, _ = ends
+    await quiet(session, agent)
+    session.channel.pause_writing()
+    agent.channel._ping_sent_at = 0.0
+    agent.channel.transport.send_ping(agent.channel._ping_number.to_bytes(8, "big"))
+    await until(lambda: session.channel._owed_pong is not None)
+    assert agent.channel._ping_sent_at is not None
+    session.channel.resume_writing()
+    await quiet(agent)

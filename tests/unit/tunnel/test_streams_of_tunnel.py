@@ -6,7 +6,7 @@ import pytest
 from tests.support.tunnel_pair import memory_tunnel
 
 from towline.aio.clock import SimulatedClock, settle
-from towline.aio.streams import ByteStream, EndedThere, pump
+from towline.aio.streams import Broken, ByteStream, EndedThere, pump
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.tunnel.transport import LINGER_TIMEOUT
@@ -166,12 +166,7 @@ async def test_header_that_cannot_be_served_is_refused(header, code):
     async with memory_tunnel() as pair:
         accepting(pair)
         answers = []
-        mux = pair.server.mux
-        stream = mux.open()
-        stream.owner = type("Raw", (), {"data_arrived": lambda _, data: answers.append(data)})()
-        stream.owner.end_arrived = stream.owner.room_arrived = lambda: None
-        stream.owner.lost = lambda error: None
-        mux.yamux.write(stream, header)
+        pair.server.mux.yamux.write(raw_stream(pair, answers), header)
         await settle()
         assert streams.decode_answer(streams.split_header(b"".join(answers))[0]).code == code
 
@@ -340,3 +335,94 @@ async def test_broken_framing_closes_the_tunnel_with_4400():
         closed = await pair.agent.wait_closed()
         assert closed.code == 4400
         assert "unknown frame type" in closed.reason
+
+
+class Greeting(Recorder):
+    """Says something in the very turn it is connected."""
+
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        transport.write(b"220 ready")
+
+
+async def test_first_bytes_of_the_agent_travel_behind_its_answer():
+    async with memory_tunnel() as pair:
+        pair.agent.on_stream = lambda incoming: incoming.accept(Greeting)
+        recorder = Recorder()
+        pair.server.create_stream(TARGET, lambda: recorder)
+        await settle()
+        assert recorder.data == b"220 ready"
+        assert len([data for kind, data in pair.agent.channel.sent if kind == "binary"]) == 1
+
+
+def raw_stream(pair, answers):
+    """Open a stream whose bytes the test writes itself."""
+    stream = pair.server.mux.open()
+    stream.owner = type("Raw", (), {"data_arrived": lambda _, data: answers.append(data)})()
+    stream.owner.end_arrived = stream.owner.room_arrived = lambda: None
+    stream.owner.lost = answers.append
+    return stream
+
+
+async def test_header_may_arrive_byte_by_byte():
+    async with memory_tunnel() as pair:
+        accepted = accepting(pair)
+        stream = raw_stream(pair, [])
+        for byte in streams.encode_header(TARGET) + b"first":
+            pair.server.mux.yamux.write(stream, bytes([byte]))
+            pair.server.mux.flush()
+            await settle()
+        assert accepted[0].data == b"first"
+        assert accepted[0].transport.get_extra_info("target") == TARGET
+
+
+async def test_answer_may_arrive_byte_by_byte():
+    async with memory_tunnel() as pair:
+        recorder, answers = Recorder(), []
+        pair.agent.on_stream = lambda incoming: None
+        pair.server.create_stream(TARGET, lambda: recorder, on_answer=answers.append)
+        await settle()
+        there = pair.agent.mux.yamux.streams[0]
+        for byte in streams.encode_header(streams.Answer(ok=True, have=True)) + b"first":
+            pair.agent.mux.yamux.write(there, bytes([byte]))
+            pair.agent.mux.flush()
+            await settle()
+        assert answers == [streams.Answer(ok=True, have=True)]
+        assert recorder.data == b"first"
+
+
+async def test_credit_of_headers_and_answers_is_given_back():
+    async with memory_tunnel() as pair:
+        accepted = accepting(pair)
+        recorder = Recorder()
+        pair.server.create_stream(TARGET, lambda: recorder, b"first bytes")
+        await settle()
+        accepted[0].transport.write(b"answer")
+        await settle()
+        for session in (pair.server, pair.agent):
+            stream = session.mux.yamux.streams[0]
+            assert stream._in_window + stream._uncredited == INITIAL_WINDOW_BYTES
+
+
+async def test_answer_that_cannot_be_read_ends_the_stream():
+    async with memory_tunnel() as pair:
+        pair.agent.on_stream = lambda incoming: None
+        recorder = Recorder()
+        pair.server.create_stream(TARGET, lambda: recorder)
+        await settle()
+        pair.agent.mux.yamux.write(pair.agent.mux.yamux.streams[0], b"\xff\xff\xff\xff")
+        pair.agent.mux.schedule()
+        assert isinstance(await recorder.lost, Broken)
+
+
+async def test_stream_data_goes_on_when_the_line_has_room_again():
+    async with memory_tunnel() as pair:
+        accepted = accepting(pair)
+        stream = await pair.server.open_stream(TARGET)
+        pair.server.channel.hold()
+        stream.transport.write(b"x" * 250_000)
+        await settle()
+        assert pair.server.channel.paused
+        pair.server.channel.release()
+        await settle()
+        assert len(accepted[0].data) == 250_000

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from towline.tunnel import handshake, reconnect, session, websocket
+from towline.tunnel import framing, handshake, reconnect, session, websocket
 from towline.wire import link, streams, yamux_frames, yamux_model
 
 PAGE = (Path(__file__).parents[3] / "docs" / "wire-protocol.md").read_text()
@@ -56,7 +56,7 @@ def test_every_close_code_has_its_line(code):
         f"{yamux_model.MAX_WAITING_CONTROL_FRAMES} resets and pongs",
         f"more than {websocket.MAX_FRAGMENTS} fragments of a message",
         f"more than {websocket.MAX_PINGS_PER_INTERVAL} pings between two of ours",
-        f"ping every {websocket.PING_INTERVAL:g} s",
+        f"ping every {framing.PING_INTERVAL:g} s",
         f"nothing at all was heard for {websocket.SILENCE_TIMEOUT:g} s",
         "Five links in a row that hang",
     ],
