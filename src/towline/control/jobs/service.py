@@ -155,8 +155,9 @@ class Jobs:
             return False
         level = "info" if to in (JobState.SUCCEEDED, JobState.SUPERSEDED, JobState.CANCELLED) else "error"
         await self._event(tx, job, "", f"{to}: {end.error}" if end.error else str(to), level=level)
-        await tx.refresh(job)
-        await self._handlers[job.kind].finished(tx, job, end)
+        ended = await repository.by_id(tx, job.id)
+        assert ended is not None
+        await self._handlers[job.kind].finished(tx, ended, end)
         tx.publish("job", id=job.id, cluster_id=job.cluster_id, change="ended")
         _log.info("job ended", job=job.id, kind=job.kind, state=str(to), code=end.code, cluster=job.cluster_id)
         return True
