@@ -1,0 +1,98 @@
+"""What this host can do, found by looking, with a reason and the moment since when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from towline.agent.docker.compose import ComposeTool
+from towline.agent.docker.engine import Engine
+from towline.agent.errors import DockerError
+from towline.agent.policy import LocalPolicy
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.wire import link
+
+CHECK_INTERVAL = 20.0
+"""Seconds between two looks: well below the minute in which a change must be seen."""
+
+_PING_TIMEOUT = 5.0
+_COMPOSE_MISSING = "Docker Compose is not installed; install the package docker-compose-plugin (or docker-compose-v2)"
+
+
+class Version(msgspec.Struct, frozen=True, rename="pascal"):
+    """Answer of `GET /version`."""
+
+    version: str = ""
+    api_version: str = ""
+
+
+class Capabilities:
+    """Looks now and then; `current` is the last answer."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        find_compose: Callable[[], Awaitable[ComposeTool | None]],
+        policy: Callable[[], LocalPolicy],
+        *,
+        clock: Clock = REAL_CLOCK,
+    ) -> None:
+        self._engine = engine
+        self._find_compose = find_compose
+        self._policy = policy
+        self._clock = clock
+        self._compose: ComposeTool | None = None
+        self.current: tuple[link.Capability, ...] = ()
+        self.versions: dict[str, str] = {}
+        """`docker` and `compose`, when they answer."""
+
+    def __repr__(self) -> str:
+        return f"<Capabilities {[(each.name, each.ready) for each in self.current]}>"
+
+    async def compose_tool(self) -> ComposeTool | None:
+        """Return the host's Compose, looked for again while there is none."""
+        if self._compose is None:
+            self._compose = await self._find_compose()
+        return self._compose
+
+    async def look(self) -> bool:
+        """Look at everything; returns whether something changed."""
+        found = (await self._look_compose(), self._look_forward())
+        known = {each.name: each for each in self.current}
+        now = self._clock.now().timestamp()
+        updated = tuple(_since(each, known.get(each.name), now) for each in found)
+        changed = updated != self.current
+        self.current = updated
+        return changed
+
+    async def _look_compose(self) -> link.Capability:
+        if "compose" not in self._policy().capabilities:
+            return _missing("compose", "the policy of this host does not allow it")
+        try:
+            docker = await self._engine.get(Version, "/version", timeout=_PING_TIMEOUT)
+        except DockerError as error:
+            self.versions.pop("docker", None)
+            return _missing("compose", f"Docker does not answer: {error}")
+        self.versions["docker"] = docker.version
+        tool = await self.compose_tool()
+        if tool is None:
+            return _missing("compose", _COMPOSE_MISSING)
+        self.versions["compose"] = tool.version
+        return link.Capability(name="compose", ready=True, version=tool.version)
+
+    def _look_forward(self) -> link.Capability:
+        if "forward" not in self._policy().capabilities:
+            return _missing("forward", "the policy of this host does not allow it")
+        return link.Capability(name="forward", ready=True, version="1")
+
+
+def _missing(name: str, reason: str) -> link.Capability:
+    return msgspec.convert({"name": name, "ready": False, "reason": reason}, link.Capability)
+
+
+def _since(found: link.Capability, known: link.Capability | None, now: float) -> link.Capability:
+    """Keep the moment since when a capability is as it is."""
+    same = known is not None and (known.ready, known.reason) == (found.ready, found.reason)
+    since = known.since if same and known is not None else now
+    return msgspec.structs.replace(found, since=since)

@@ -1,0 +1,200 @@
+"""What runs on this host: read whole at first, then kept by Docker's events; changes are gathered before they are told.
+
+Drift is worked out here as well, from the containers that are known, so that it costs no further call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from typing import Any
+
+import msgspec
+import structlog
+
+from towline.agent.docker import containers
+from towline.agent.docker.containers import Inspected
+from towline.agent.docker.engine import Engine
+from towline.agent.errors import DockerAway, DockerError, DockerNotFound, StorageError
+from towline.agent.projects.drifted import drift_of
+from towline.agent.projects.records import Record, Records
+from towline.aio.backoff import Backoff
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.wire import link
+
+REREAD_INTERVAL = 45.0
+"""Seconds after which the list is compared again: an event that was lost shows within a minute."""
+
+LONGEST_PAUSE = 15.0
+"""Seconds between two attempts to reach an engine that is away."""
+
+WATCHED_EVENTS = [
+    "create", "start", "die", "stop", "kill", "destroy", "rename", "update", "pause", "unpause", "oom", "restart",
+    "health_status",
+]  # fmt: skip
+"""What changes a container's entry. Healthchecks make three exec events each, which are not asked for."""
+
+Told = Callable[[link.Inventory], None]
+_lines = msgspec.json.Decoder(containers.Event)
+_log = structlog.get_logger("towline.agent")
+
+
+class Inventory:
+    """The host's containers and projects.
+
+    Args: told: called with what changed. docker_changed: called when the engine came or went.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        records: Records,
+        *,
+        told: Told,
+        docker_changed: Callable[[], None],
+        clock: Clock = REAL_CLOCK,
+    ) -> None:
+        self._engine = engine
+        self._records = records
+        self._told = told
+        self._docker_changed = docker_changed
+        self._clock = clock
+        self.interval = 1.0
+        """Seconds that changes are gathered; the server's settings may change it."""
+        self._inspected: dict[str, Inspected] = {}
+        self._containers: dict[str, link.Container] = {}
+        self._projects: dict[str, link.Project] = {}
+        self._dirty: set[str] = set()
+        self._changed = asyncio.Event()
+
+    def __repr__(self) -> str:
+        return f"<Inventory {len(self._containers)} containers, {len(self._projects)} projects>"
+
+    def snapshot(self) -> link.Inventory:
+        """Return everything that is known."""
+        return link.Inventory(
+            full=True, containers=tuple(self._containers.values()), projects=tuple(self._projects.values())
+        )
+
+    def project_changed(self) -> None:
+        """A job changed a project's record."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Follow the engine for ever."""
+        backoff = Backoff(longest=LONGEST_PAUSE, clock=self._clock)
+        while True:
+            try:
+                await self._follow(backoff)
+            except DockerAway as error:
+                _log.info("docker away", reason=str(error))
+            except DockerError as error:
+                _log.warning("inventory cannot be read", reason=str(error))
+            self._docker_changed()
+            await backoff.wait()
+
+    async def _follow(self, backoff: Backoff) -> None:
+        filters = {"type": ["container"], "event": WATCHED_EVENTS}
+        async with self._engine.stream("GET", "/events", filters=filters) as chunks:
+            self._inspected.clear()
+            await self._reread()
+            backoff.reset()
+            self._docker_changed()
+            async with TaskOwner("inventory") as owner:
+                listening = owner.spawn("events", _until_error(self._listen(chunks)))
+                telling = owner.spawn("changes", _until_error(self._tell_changes()))
+                done, _ = await asyncio.wait({listening, telling}, return_when=asyncio.FIRST_COMPLETED)
+                raise done.pop().result()
+
+    async def _listen(self, chunks: AsyncIterator[bytes]) -> None:
+        rest = b""
+        async for chunk in chunks:
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                with contextlib.suppress(msgspec.DecodeError):
+                    self._dirty.add(_lines.decode(line).actor.id)
+            self._changed.set()
+
+    async def _tell_changes(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REREAD_INTERVAL):
+                    await self._changed.wait()
+            if self._changed.is_set():
+                await self._clock.sleep(self.interval)
+                self._changed.clear()
+                dirty, self._dirty = self._dirty, set()
+                await self._look_at(dirty)
+                self._compare()
+            else:
+                await self._reread()
+
+    async def _reread(self) -> None:
+        """Compare the engine's list with ours, and look at what differs."""
+        listed = {each.id: each.state for each in await containers.list_ids(self._engine)}
+        known = {each.id: each.state.status for each in self._inspected.values()}
+        differing = {each for each, state in listed.items() if known.get(each) != state}
+        await self._look_at(differing | (known.keys() - listed.keys()))
+        self._compare()
+
+    async def _look_at(self, ids: Iterable[str]) -> None:
+        for each in ids:
+            try:
+                self._inspected[each] = await containers.inspect(self._engine, each)
+            except DockerNotFound:
+                self._inspected.pop(each, None)
+
+    def _compare(self) -> None:
+        """Work out what is different from what was told, and tell it."""
+        found = {each.id: containers.describe(each) for each in self._inspected.values()}
+        projects = {each.name: each for each in self._projects_of(found)}
+        change = link.Inventory(
+            full=False,
+            containers=tuple(each for key, each in found.items() if self._containers.get(key) != each),
+            removed_containers=tuple(self._containers.keys() - found.keys()),
+            projects=tuple(each for key, each in projects.items() if self._projects.get(key) != each),
+            removed_projects=tuple(self._projects.keys() - projects.keys()),
+        )
+        self._containers, self._projects = found, projects
+        if change.containers or change.removed_containers or change.projects or change.removed_projects:
+            self._told(change)
+
+    def _projects_of(self, found: dict[str, link.Container]) -> Iterable[link.Project]:
+        records = {record.project: record for record in self._records.known()}
+        names = {each.project for each in found.values() if each.project} | records.keys()
+        for name in sorted(names):
+            own = [self._inspected[key] for key, each in found.items() if each.project == name]
+            yield self._project(name, own, records.get(name))
+
+    def _project(self, name: str, own: list[Inspected], record: Record | None) -> link.Project:
+        labels = own[0].labels if own else {}
+        files = tuple(text for text in labels.get(containers.FILES_LABEL, "").split(",") if text)
+        if record is None:
+            return link.Project(name=name, folder=labels.get(containers.FOLDER_LABEL, ""), config_files=files)
+        return link.Project(
+            name=name,
+            folder=record.folder,
+            config_files=files,
+            managed=True,
+            revision=record.running_number,
+            revision_id=record.running,
+            drift=self._drift(record, own),
+        )
+
+    def _drift(self, record: Record, own: list[Inspected]) -> tuple[str, ...]:
+        try:
+            revision = self._records.revision(record.project, record.running)
+        except StorageError as error:
+            return (f"the record of revision {record.running_number} cannot be read: {error}",)
+        return drift_of(record, revision, own, self._clock.now().timestamp())
+
+
+async def _until_error(work: Coroutine[Any, Any, None]) -> DockerError:
+    """Run something that ends only when the engine does; returns why."""
+    try:
+        await work
+    except DockerError as error:
+        return error
+    return DockerAway("Docker closed the stream of events")
