@@ -24,7 +24,7 @@ MAX_NODES = 20_000
 MAX_EXPANDED_NODES = 100_000
 
 # Longer digits are an identifier, not a number that Compose could use.
-MAX_NUMBER_LENGTH = 20
+MAX_NUMBER_LENGTH = 40
 
 KeyPath = tuple[str | int, ...]
 Mapping = dict[str, Any]
@@ -34,10 +34,12 @@ _MERGE = "<<"
 _BRACKET_RUN = re.compile(rf"(?:[\[{{][ \n]{{0,8}}){{{MAX_DEPTH + 1}}}")
 _INTEGER = re.compile(r"[-+]?(?:0b[01]+|0o?[0-7]+|0x[0-9a-fA-F]+|[1-9][0-9]*|0)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_NUMBER_STARTS = frozenset("0123456789+-.")
+_DATE = re.compile(r"[0-9]{4}-([0-9]{1,2})-([0-9]{1,2})(?:(?:[Tt]|[ \t]+)[0-9]{1,2}:[0-9]{2}:[0-9]{2}[^#]{0,40})?")
 _CONSTANTS: dict[str, Any] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
-    ".inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan"),
+    ".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan"),
 }  # fmt: skip
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16", b"\xef\xbb\xbf": "UTF-8 with a byte order mark"}
 
@@ -306,19 +308,22 @@ def _resolve(event: yaml.ScalarEvent) -> Any:
         return text
     if text in _CONSTANTS:
         return _CONSTANTS[text]
+    if (date := _DATE.fullmatch(text)) and 1 <= int(date[1]) <= 12 and 1 <= int(date[2]) <= 31:
+        raise _refused(event, f"{shown(text)} is a date to YAML, which Compose does not take", "put it in quotes")
     return _number(text)
 
 
 def _number(text: str) -> int | float | str:
-    if len(text) <= MAX_NUMBER_LENGTH:
-        if _INTEGER.fullmatch(text):
-            sign = -1 if text.startswith("-") else 1
-            digits = text.lstrip("+-")
-            legacy_octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
-            return sign * (int(digits, 8) if legacy_octal else int(digits, 0))
-        if _FLOAT.fullmatch(text):
-            return float(text)
-    return text
+    if len(text) > MAX_NUMBER_LENGTH:
+        return text
+    plain = text.replace("_", "") if text[:1] in _NUMBER_STARTS else text
+    if _INTEGER.fullmatch(plain):
+        sign = -1 if plain.startswith("-") else 1
+        digits = plain.lstrip("+-")
+        legacy_octal = len(digits) > 1 and digits.isdigit() and digits[0] == "0"
+        value = sign * (int(digits, 8) if legacy_octal else int(digits, 0))
+        return value if -(2**63) <= value < 2**64 else float(value)
+    return float(plain) if _FLOAT.fullmatch(plain) else text
 
 
 def _mark(event: yaml.Event) -> Mark:

@@ -4,8 +4,10 @@ Here: a Compose file's data turned into the shape that `docker compose config --
 written once. Not here: interpolation (before), `extends` and `include` (Compose resolves them on the host), judging.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
 from towline.compose.document import KeyPath, Mapping
@@ -37,7 +39,22 @@ def scalar_text(value: Any) -> str:
     """Write a scalar the way Compose writes it into an environment."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float):
+        return _float_text(value)
     return "" if value is None else str(value)
+
+
+def _float_text(value: float) -> str:
+    """Write a float as Go's `%v` does: `1000`, `1.5`, `1e+06`, `+Inf`."""
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+    sign, digits, _ = (exact := Decimal(repr(value))).as_tuple()
+    exponent = exact.adjusted()
+    if -5 < exponent < 6:
+        return f"{exact.normalize():f}"
+    text = "".join(map(str, digits)).rstrip("0") or "0"
+    mantissa = text[0] + ("." + text[1:] if len(text) > 1 else "")
+    return f"{'-' if sign else ''}{mantissa}e{exponent:+03d}"
 
 
 def from_config(data: Any) -> Any:

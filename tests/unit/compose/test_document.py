@@ -30,6 +30,8 @@ def _merge_bomb() -> str:
 BOMBS: dict[str, bytes | str] = {
     "anchors": _anchors_bomb(),
     "merged anchors": _merge_bomb(),
+    "a date": "a: 2001-01-01",
+    "a time": "a: 2001-01-01T10:00:00Z",
     "many aliases side by side": "a: &a [" + "x," * 9000 + "x]\n" + "".join(f"b{n}: [*a]\n" for n in range(20)),
     "brackets": "a: " + "[" * 5000,
     "spaced brackets": "a: " + "[ " * 5000,
@@ -130,8 +132,8 @@ def test_a_quoted_merge_sign_is_a_plain_key() -> None:
         ("no", "no"), ("yes", "yes"), ("on", "on"), ("off", "off"), ("12:30:45", "12:30:45"), ("22:22", "22:22"),
         ("true", True), ("False", False), ("~", None), ("", None), ("0777", 511), ("0o17", 15), ("0x1F", 31),
         ("1.5", 1.5),
-        ("1e3", 1000.0), ("-3", -3), ("'1'", "1"), ("2001-01-01", "2001-01-01"),
-        ("12345678901234567890123", "12345678901234567890123"),
+        ("1e3", 1000.0), ("-3", -3), ("'1'", "1"), ("2001-99-01", "2001-99-01"), ("1_000", 1000), ("08", 8.0),
+        ("123456789012345678901234567890", 1.2345678901234568e29),
     ],
 )  # fmt: skip
 def test_scalars_are_read_as_compose_reads_them(text: str, value: object) -> None:
