@@ -68,7 +68,7 @@ class LinkKeeper:
 
     Args: addresses, route: asked before each attempt, since the server may change them in-band. connected: called
     with a session that has passed the handshake; it starts the session's handlers, and sends heartbeats until
-    `on_close`. The link is torn down when it raises.
+    `on_close`. When it raises, the link is torn down, the error logged, and the next attempt made.
     """
 
     def __init__(
@@ -120,18 +120,26 @@ class LinkKeeper:
             await self._clock.sleep(delay)
 
     async def _attempt(self, address: str) -> _Lost:
+        """Bring one link up and hold it; whatever goes wrong with it ends here, as the next one may fare better."""
         self.status.server = address
         try:
-            async with asyncio.timeout(ATTEMPT_TIMEOUT):
-                session, welcome = await self._bring_up(address)
+            session, welcome = await self._bring_up_in_time(address)
+            return await self._hold(session, welcome)
         except LinkDown as error:
             self.status.last_error = str(error)
             return _Lost(final=error.final, pause=getattr(error, "pause", 0.0))
-        except TimeoutError:
-            self.status.hangs += 1
-            self.status.last_error = f"an attempt did not end within {ATTEMPT_TIMEOUT:g} seconds"
+        except Exception as error:
+            _log.exception("link failed", server=address)
+            self.status.last_error = f"{type(error).__name__} in the agent: {error}"
             return _Lost()
-        return await self._hold(session, welcome)
+
+    async def _bring_up_in_time(self, address: str) -> tuple[LinkSession, link.Welcome]:
+        try:
+            async with asyncio.timeout(ATTEMPT_TIMEOUT):
+                return await self._bring_up(address)
+        except TimeoutError as error:
+            self.status.hangs += 1
+            raise ProtocolFailed(f"an attempt did not end within {ATTEMPT_TIMEOUT:g} seconds") from error
 
     async def _bring_up(self, address: str) -> tuple[LinkSession, link.Welcome]:
         try:

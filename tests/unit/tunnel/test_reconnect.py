@@ -2,6 +2,7 @@
 
 import asyncio
 
+from structlog.testing import capture_logs
 from tests.support.tunnel_pair import AnySigner, OpenDoor, memory_channels
 
 from towline.aio.backoff import Backoff
@@ -211,3 +212,22 @@ async def test_session_is_closed_when_the_keeper_is_cancelled():
         running.cancel()
         await asyncio.wait([running])
         assert world.ups[0][0].closed is not None
+
+
+async def test_error_of_the_agent_itself_costs_one_link_and_is_reported():
+    async with TaskOwner("test") as owner:
+        world = World(owner)
+        broken = ["disk full"]
+
+        async def connected(session, welcome):
+            if broken:
+                raise OSError(broken.pop())
+            await world.connected(session, welcome)
+
+        world.keeper._connected = connected
+        with capture_logs() as logs:
+            world.run()
+            await settle()
+            assert world.keeper.status.connected
+        assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == ["link failed"]
+        assert world.servers[0].closed is not None
