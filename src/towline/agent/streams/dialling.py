@@ -8,16 +8,17 @@ from collections.abc import Callable, Iterable
 
 from towline.agent.host.facts import own_addresses
 from towline.agent.policy import LocalPolicy, may_forward
-from towline.agent.streams.bridge import Bridge, join
+from towline.agent.streams.bridge import Bridge, join, until_over
 from towline.agent.streams.refusal import Refused
 from towline.aio.streams import StreamError
 from towline.tunnel.opening import IncomingStream
 from towline.wire import link, streams
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds: targets are on this host or next to it."""
+"""Seconds for all addresses together: targets are on this host or next to it, and the opener waits for ten."""
 
 RESOLVE_TIMEOUT = 3.0
+"""Seconds: with the dialling it stays below what the opener waits."""
 
 
 class Dialler:
@@ -58,13 +59,13 @@ class Dialler:
 
     def _addresses(self, target: streams.Service) -> list[str]:
         """Return the addresses of a service's containers, healthy ones first; host networking is loopback."""
-        own = [
+        found = [
             (container.health == "unhealthy", addresses or ("127.0.0.1",))
             for container, addresses in self._containers()
             if (container.project, container.service) == (target.project, target.service)
             and container.state == "running"
         ]
-        return [address for _, addresses in sorted(own) for address in addresses]
+        return [address for _, addresses in sorted(found) for address in addresses]
 
     def _may(self, policy: LocalPolicy, host: str, address: str, port: int) -> bool:
         near = {each for _, addresses in self._containers() for each in addresses}
@@ -85,32 +86,55 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 async def _dial_first(incoming: IncomingStream, addresses: list[str], port: int) -> None:
-    last: Refused | None = None
-    for address in addresses:
-        try:
-            return await _dial(incoming, address, port)
-        except Refused as error:
-            last = error
-    assert last is not None
-    raise last
-
-
-async def _dial(incoming: IncomingStream, address: str, port: int) -> None:
-    loop = asyncio.get_running_loop()
-    far = Bridge()
+    """Join the stream to the first address that answers, and stay until that is over."""
+    failures: list[Refused] = []
+    far: _FarEnd | None = None
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            transport, _ = await loop.create_connection(lambda: far, address, port)
+            for address in addresses:
+                try:
+                    far = await _dial(incoming, address, port)
+                    break
+                except OSError as error:
+                    failures.append(Refused("unreachable", f"{_words(error)} by {_place(address, port)}"))
     except TimeoutError as error:
-        raise Refused("timeout", f"{address}:{port} did not answer within {CONNECT_TIMEOUT:g} s") from error
-    except OSError as error:
-        raise Refused("unreachable", f"{_words(error)} by {address}:{port}") from error
-    try:
-        _, near = incoming.accept(Bridge)
-    except StreamError:
-        transport.abort()  # the opener has given up meanwhile
-        return
-    join(near, far)
+        place = _place(addresses[len(failures)], port)
+        raise Refused("timeout", f"{place} did not answer within {CONNECT_TIMEOUT:g} s") from error
+    if far is None:
+        raise failures[0]
+    await until_over(*far.both)
+
+
+async def _dial(incoming: IncomingStream, address: str, port: int) -> _FarEnd:
+    loop = asyncio.get_running_loop()
+    _, far = await loop.create_connection(lambda: _FarEnd(incoming, _place(address, port)), address, port)
+    return far
+
+
+class _FarEnd(Bridge):
+    """The end at the target. It accepts the stream the moment it is connected, so that no byte arrives before."""
+
+    __slots__ = ("_incoming", "_place", "both")
+
+    def __init__(self, incoming: IncomingStream, place: str) -> None:
+        super().__init__()
+        self._incoming = incoming
+        self._place = place
+        self.both: tuple[Bridge, ...] = (self,)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        try:
+            _, near = self._incoming.accept(Bridge, info={"address": self._place})
+        except StreamError:
+            self.transport.abort()  # the opener has given up meanwhile
+            return
+        join(self, near)
+        self.both = (self, near)
+
+
+def _place(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _words(error: OSError) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
-from datetime import datetime
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
@@ -27,6 +28,9 @@ from towline.wire import streams
 
 MAX_SOURCES = 200
 """Containers in one stream: a page that follows more cannot be read by anybody."""
+
+EVERY_LINE = 1 << 60
+"""Lines of one moment to leave out: all of them, since `since` excludes its moment."""
 
 ENGINE_PAUSE = 2.0
 """Seconds until an engine that went away under a followed log is asked again."""
@@ -61,7 +65,7 @@ class _LogStream:
         self._stream = stream
         self._writing = asyncio.Lock()
         self._sources: dict[str, _Source] = {}
-        self._failure: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+        self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
 
     async def run(self, found: list[Inspected]) -> None:
         async with TaskOwner("logs") as owner:
@@ -71,7 +75,8 @@ class _LogStream:
                 work = owner.spawn("events", self._follow(owner))
             else:
                 work = owner.spawn("sources", _all(readers))
-            await asyncio.wait({work, hung_up, self._failure}, return_when=asyncio.FIRST_COMPLETED)
+            waited: set[asyncio.Future[Any]] = {work, hung_up, self._failure}
+            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
             if self._failure.done():
                 raise self._failure.result()
             if work.done():
@@ -84,7 +89,7 @@ class _LogStream:
                 await self._stream.write(chunk)
 
     async def tell(self, number: int, text: str) -> None:
-        body = msgspec.json.encode({"text": text, "at": datetime.now().astimezone().timestamp()})
+        body = msgspec.json.encode({"text": text, "at": datetime.now(UTC).timestamp()})
         await self.write(streams.encode_frame(streams.EVENT, body, number))
 
     def _add(self, owner: TaskOwner, inspected: Inspected) -> asyncio.Task[None]:
@@ -92,10 +97,10 @@ class _LogStream:
         source = self._sources[inspected.id] = _Source(self, self._engine, self._target, inspected, number)
         return owner.spawn(f"source {number}", self._guard(source.read_whole()))
 
-    async def _guard(self, work: object) -> None:
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Let a source's end that is not its own end the whole stream."""
         try:
-            await work  # type: ignore[misc]
+            await work
         except (StreamError, DockerError) as error:
             if not self._failure.done():
                 self._failure.set_result(error)
@@ -151,6 +156,9 @@ class _Source:
         self._woken = asyncio.Event()
         self.vanished = False
         after, skip = parse_cursor(target.cursors.get(inspected.id, ""))
+        self._resumed = bool(after)
+        if target.since and not after:
+            after, skip = _stamp(target.since), EVERY_LINE
         self._cutter = LineCutter(is_terminal=inspected.config.tty, text=target.grep.encode(), after=after, skip=skip)
 
     def wake(self) -> None:
@@ -178,6 +186,7 @@ class _Source:
     def _renew(self) -> None:
         """Go on behind the last line."""
         old = self._cutter
+        self._resumed = bool(old.last_stamp)
         self._cutter = LineCutter(
             is_terminal=self._inspected.config.tty,
             text=self._target.grep.encode(),
@@ -201,31 +210,41 @@ class _Source:
                 raise
 
     def _query(self) -> dict[str, object]:
-        resumed = self._cutter.last_stamp.decode()
-        tail = "all" if self._target.tail < 0 or resumed else str(self._target.tail)
+        after = self._cutter.last_stamp.decode()
+        tail = "all" if self._target.tail < 0 or self._resumed else str(self._target.tail)
         return {
             "stdout": True,
             "stderr": True,
             "timestamps": True,
             "follow": self._target.follow,
             "tail": tail,
-            "since": _unix(resumed or self._target.since),
+            "since": _unix(after),
             "until": _unix(self._target.until),
         }
 
 
-def _unix(stamp: str) -> str | None:
-    """Turn RFC 3339 with nanoseconds into what the engine takes: seconds, a point, nine digits."""
-    if not stamp:
-        return None
+def _moment(stamp: str) -> tuple[int, str]:
+    """Read RFC 3339: whole seconds since the epoch, and nine digits of the rest. Raises: Refused."""
     whole, _, rest = stamp.partition(".")
-    digits = "".join(character for character in rest if character.isdigit())[:9] if rest else ""
-    zone = rest[len(digits) :] if rest else ""
+    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     try:
-        moment = datetime.fromisoformat((whole + zone) if rest else stamp)
+        moment = datetime.fromisoformat(whole + rest[len(digits) :])
     except ValueError as error:
         raise Refused("bad_request", f"{stamp[:40]!r} is not a time") from error
-    return f"{int(moment.timestamp())}.{digits.ljust(9, '0')}"
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return int(moment.timestamp()), digits[:9].ljust(9, "0")
+
+
+def _unix(stamp: str) -> str | None:
+    """Turn a time into what the engine takes."""
+    return ".".join(map(str, _moment(stamp))) if stamp else None
+
+
+def _stamp(text: str) -> bytes:
+    """Turn a time into the form that log lines begin with."""
+    seconds, digits = _moment(text)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{digits}Z".encode()
 
 
 async def _matching(engine: Engine, target: streams.Logs) -> list[Inspected]:

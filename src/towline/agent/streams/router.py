@@ -1,15 +1,16 @@
-"""Takes every stream that the control plane opens to what serves its target. Each ends with a word in the log."""
+"""Takes every stream that the control plane opens to what serves its target. Each refusal is a line in the log."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
 
-from towline.agent.errors import DockerAway, DockerError, DockerNotFound, PolicyRefused, StorageError
-from towline.agent.streams.refusal import Refused
+from towline.agent.errors import AgentError
+from towline.agent.streams.refusal import Refused, as_refusal
 from towline.aio.streams import StreamError
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.opening import IncomingStream
@@ -19,10 +20,10 @@ _log = structlog.get_logger("towline.agent")
 
 
 class StreamRouter:
-    """Serves streams.
+    """Serves streams; `take` is the handler of a session's `on_stream`.
 
-    Args: servers: kind of target to what serves it: it accepts the stream, or raises before it did. limit: streams
-        at once; dialling counts, and so does whatever a server awaits.
+    Args: servers: kind of target to what serves it: it accepts the stream and returns when that is over, or raises
+        before it accepted. limit: streams at once, those that are being dialled included.
     """
 
     def __init__(self, servers: dict[type, Server], owner: TaskOwner, limit: int) -> None:
@@ -36,7 +37,7 @@ class StreamRouter:
 
     @property
     def open(self) -> int:
-        """Streams being dialled or served by a task."""
+        """Streams being dialled or served."""
         return self._open
 
     def take(self, incoming: IncomingStream) -> None:
@@ -47,29 +48,36 @@ class StreamRouter:
         elif self._open >= self._limit or self._owner.closed:
             incoming.refuse("busy", f"{self._open} streams are open on this host")
         else:
+            self._open += 1
             task = self._owner.spawn(f"stream {incoming.stream_id}", self._serve(server, incoming))
-            incoming.on_gone = lambda: _cancel(task)
+            task.add_done_callback(self._ended)
+            incoming.on_gone = functools.partial(_cancel, task)
 
     async def _serve(self, server: Server, incoming: IncomingStream) -> None:
-        self._open += 1
         target = incoming.target
-        log = _log.bind(stream=incoming.stream_id, kind=type(target).__name__, user=target.actor.user)
+        log = _log.bind(
+            stream=incoming.stream_id,
+            target=type(target).__name__.lower(),
+            user=target.actor.user,
+            request=target.actor.request_id,
+        )
         try:
             await server(incoming, target)
-        except Refused as error:
-            log.info("stream refused", code=error.code, reason=error.reason)
-            incoming.refuse(error.code, error.reason)
-        except PolicyRefused as error:
-            log.info("stream refused", code="forbidden", reason=str(error))
-            incoming.refuse("forbidden", str(error))
-        except DockerNotFound as error:
-            incoming.refuse("not_found", str(error))
-        except (DockerAway, DockerError, StorageError) as error:
-            incoming.refuse("unreachable", str(error))
+        except (Refused, AgentError) as error:
+            refusal = as_refusal(error)
+            log.info("stream refused", code=refusal.code, reason=refusal.reason)
+            incoming.refuse(refusal.code, refusal.reason)
         except StreamError as error:
-            log.debug("stream ended", reason=error.reason)
-        finally:
-            self._open -= 1
+            log.debug("stream broke", reason=error.reason)
+        except Exception as error:
+            log.exception("stream failed")
+            refusal = as_refusal(error)
+            incoming.refuse(refusal.code, refusal.reason)
+        else:
+            log.debug("stream ended")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._open -= 1
 
 
 def _cancel(task: asyncio.Task[None]) -> None:

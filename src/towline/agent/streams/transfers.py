@@ -67,7 +67,7 @@ async def _receive(stream: TunnelStream, receiving: Receiving, size: int) -> Non
         while left > 0 and (data := await stream.read()):
             receiving.feed(data)
             left -= len(data)
-        receiving.finish()
+        await asyncio.to_thread(receiving.finish)  # waits for the disk
     except StorageError as error:
         _log.warning("bundle refused", reason=str(error))
         stream.abort(str(error))

@@ -1,0 +1,26 @@
+"""Which part of the agent serves which kind of target."""
+
+from __future__ import annotations
+
+from towline.agent.host.inventory import Inventory
+from towline.agent.jobs.context import Host
+from towline.agent.streams.dialling import Dialler
+from towline.agent.streams.exec import ExecServer
+from towline.agent.streams.logs import LogServer
+from towline.agent.streams.router import Server
+from towline.agent.streams.transfers import Transfers
+from towline.wire import streams
+
+
+def servers(host: Host, inventory: Inventory) -> dict[type, Server]:
+    """Make the servers of all targets."""
+    dialler = Dialler(host.policy, inventory.addressed)
+    transfers = Transfers(host.bundles, host.records)
+    return {
+        streams.Tcp: dialler.serve_tcp,
+        streams.Service: dialler.serve_service,
+        streams.Exec: ExecServer(host.engine, host.policy).serve,
+        streams.Logs: LogServer(host.engine, host.policy).serve,
+        streams.Bundle: transfers.serve_bundle,
+        streams.Measure: transfers.serve_measure,
+    }
