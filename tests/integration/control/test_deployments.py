@@ -56,11 +56,9 @@ ROUTES: list[tuple[str, str, Any, Role]] = [
 ORDER = list(Role)
 
 
-@pytest.mark.parametrize(("method", "url", "body", "least"), ROUTES)
-async def test_nobody_without_a_token_gets_anything(
-    world: World, method: str, url: str, body: Any, least: Role
-) -> None:
-    assert (await world.app.client().request(method, url, json=body)).status_code == 401
+async def test_nobody_without_a_token_gets_anything(world: World) -> None:
+    for method, url, body, _ in ROUTES:
+        assert (await world.app.client().request(method, url, json=body)).status_code == 401, (method, url)
 
 
 async def test_each_role_may_what_it_holds_and_no_more(world: World, dora: httpx.AsyncClient) -> None:
@@ -161,10 +159,10 @@ async def test_bad_files_are_refused_with_their_place_before_anything_is_stored(
     assert world.queue.jobs == {}
 
 
-@pytest.mark.parametrize("name", ["-rf", "a;id", "$(id)", "UPPER", "x" * 64, "é"])
-async def test_names_outside_the_grammar_are_refused(world: World, dora: httpx.AsyncClient, name: str) -> None:
-    url = httpx.URL(f"https://towline.test/api/v1/clusters/edge/deployments/{name}/revisions")
-    assert (await dora.post(url, json={"compose": WEB})).status_code == 422
+async def test_names_outside_the_grammar_are_refused(world: World, dora: httpx.AsyncClient) -> None:
+    for name in ("-rf", "a;id", "$(id)", "`id`", "UPPER", "x" * 64, "é", "a b", "%0a"):
+        url = httpx.URL(f"https://towline.test/api/v1/clusters/edge/deployments/{name}/revisions")
+        assert (await dora.post(url, json={"compose": WEB})).status_code == 422, name
 
 
 async def test_somebody_elses_revision_in_between_is_a_conflict(world: World, dora: httpx.AsyncClient) -> None:
@@ -183,13 +181,6 @@ async def test_a_repeated_request_makes_nothing_new(world: World, dora: httpx.As
     other = await dora.post(f"{HERE}/revisions", json={"compose": WEB, "message": "x"}, headers=key)
     assert (other.status_code, other.json()["error"]["code"]) == (409, "conflict")
     assert len(await world.app.rows(Revision)) == 1
-
-
-async def test_a_newer_deploy_supersedes_one_that_waits(world: World, dora: httpx.AsyncClient) -> None:
-    first = await world.deploy(dora, "edge", "shop")
-    await world.deploy(dora, "edge", "shop")
-    assert world.queue.jobs[first["job"]["id"]].state == "superseded"
-    assert (await dora.get(f"{HERE}/revisions/1")).json()["outcome"] == "superseded"
 
 
 async def test_every_change_is_on_record_without_values(world: World, dora: httpx.AsyncClient) -> None:

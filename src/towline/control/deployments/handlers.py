@@ -85,8 +85,8 @@ class DeployHandler:
         order = self._order(subject, fallback, tuple(secrets))
         order = msgspec.structs.replace(
             order,
-            sealed_secrets=_seal(key, info, secrets) if secrets else "",
-            sealed_registries=_seal(key, info, [asdict(each) for each in credentials]) if credentials else "",
+            sealed_secrets=seal_for(key, info, secrets) if secrets else "",
+            sealed_registries=seal_for(key, info, [asdict(each) for each in credentials]) if credentials else "",
         )
         return _builtins(order)
 
@@ -223,15 +223,15 @@ def _fail_adoption(revision: Revision, end: JobEnd, now: datetime) -> None:
 
 
 async def _subject(tx: Transaction, job: JobRow) -> Subject:
-    found = await _subject_or_none(tx, job)
+    found = await _subject_or_none(tx, job, for_update=False)
     if found is None or found.revision.compose is None:
         raise ApiError(ErrorCode.CONFLICT, "the deployment or the files of this revision are gone")
     return found
 
 
-async def _subject_or_none(tx: Transaction, job: JobRow) -> Subject | None:
+async def _subject_or_none(tx: Transaction, job: JobRow, *, for_update: bool = True) -> Subject | None:
     intent = intents.read_deploy(job.payload)
-    deployment = await repository.by_id(tx, job.deployment_id or "", for_update=True)
+    deployment = await repository.by_id(tx, job.deployment_id or "", for_update=for_update)
     revision = await repository.revision_by_id(tx, intent.revision_id)
     if deployment is None or revision is None or revision.deployment_id != deployment.id:
         return None
@@ -259,7 +259,8 @@ async def _settle(tx: Transaction, deployment: Deployment) -> None:
     tx.publish("deployment", id=deployment.id, cluster_id=deployment.cluster_id)
 
 
-def _seal(key: bytes, info: bytes, plain: Any) -> str:
+def seal_for(key: bytes, info: bytes, plain: Any) -> str:
+    """Seal JSON for one agent, as text for an order."""
     return base64.b64encode(sealed.seal(key, info, json.dumps(plain).encode())).decode()
 
 

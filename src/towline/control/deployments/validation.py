@@ -11,8 +11,9 @@ from towline.control.access.permissions import Permission
 from towline.control.db import Database, Transaction
 from towline.control.deployments import intents, repository
 from towline.control.deployments.directory import Directory
-from towline.control.deployments.handlers import JobRow
+from towline.control.deployments.handlers import JobRow, seal_for
 from towline.control.deployments.interfaces import Agents, Fleet, Queue
+from towline.control.deployments.models import Deployment
 from towline.control.deployments.revisions import RevisionService, checked_name
 from towline.control.deployments.schemas import ValidateOut, ValidateRequest
 from towline.control.deployments.vault import Vault
@@ -55,6 +56,7 @@ class Validation:
         async with self._db.begin() as tx:
             cluster = await self._directory.cluster(tx, access, Permission.DEPLOYMENT_WRITE, cluster_name, name)
             deployment = await repository.find(tx, access.org_id, cluster.id, name)
+            secrets = await self._secrets(tx, deployment, request)
             order = orders.Deploy(
                 project=name,
                 org_id=access.org_id,
@@ -65,11 +67,12 @@ class Validation:
                 env=request.env or "",
                 bundle=request.bundle or "",
                 variables=request.variables,
-                secret_names=tuple(request.secrets or ()),
+                secret_names=tuple(secrets),
                 policy_level=deployment.policy_level if deployment else "standard",
             )
             record = new_id("rev")
-            sealed = self._vault.seal_text(access.org_id, record, msgspec.json.encode(order))
+            plain = msgspec.json.encode({"order": order, "secrets": secrets})
+            sealed = self._vault.seal_text(access.org_id, record, plain)
             payload = {"project": name, "record": record, "sealed": base64.b64encode(sealed).decode()}
             job = await self._queue.submit(
                 tx,
@@ -86,6 +89,15 @@ class Validation:
             )
             return job.shown
 
+    async def _secrets(
+        self, tx: Transaction, deployment: Deployment | None, request: ValidateRequest
+    ) -> dict[str, str]:
+        """Return the values that a deploy of this request would use; they leave only sealed."""
+        if deployment is None:
+            return {name: value.get_secret_value() for name, value in (request.secrets or {}).items() if value}
+        newest = await repository.revision(tx, deployment.id, deployment.latest_number)
+        return await self._vault.values(tx, deployment, newest.secrets if newest else {}, request.secrets)
+
 
 class ValidateHandler:
     """`compose.validate`: the order waits sealed in the job's row, for env files hold passwords in practice."""
@@ -97,10 +109,14 @@ class ValidateHandler:
     async def prepare(self, job: JobRow) -> dict[str, Any]:
         """Open the order. Raises: ApiError: agent_away, bundle_not_found."""
         sealed = base64.b64decode(job.payload["sealed"])
-        plain = self._vault.open_text(job.org_id, job.payload["record"], sealed)
-        order: dict[str, Any] = msgspec.json.decode(plain)
+        plain = msgspec.json.decode(self._vault.open_text(job.org_id, job.payload["record"], sealed))
+        order: dict[str, Any] = plain["order"]
         if order.get("bundle"):
             await self._agents.hand_bundle(job.cluster_id, job.org_id, order["bundle"])
+        if plain["secrets"]:
+            agent_id, key = await self._agents.sealing_key(job.cluster_id)
+            info = orders.seal_info(org_id=job.org_id, deployment_id=order["deployment_id"], agent_id=agent_id)
+            order["sealed_secrets"] = seal_for(key, info, plain["secrets"])
         return order
 
     async def progressed(self, tx: Transaction, job: JobRow, events: Sequence[Any]) -> None:

@@ -70,6 +70,13 @@ class Vault:
         kept, new = await self._sort(tx, deployment, before, given)
         return {name: str(version) for name, version in kept.items()} | dict.fromkeys(new, NEW_VERSION)
 
+    async def values(
+        self, tx: Transaction, deployment: Deployment, before: Mapping[str, int], given: Given
+    ) -> dict[str, str]:
+        """Return the values that `settle` would leave in force. Raises: ApiError: invalid, as `settle`."""
+        kept, new = await self._sort(tx, deployment, before, given)
+        return await self.open(tx, deployment, kept) | {name: value.get_secret_value() for name, value in new.items()}
+
     async def open(self, tx: Transaction, deployment: Deployment, wanted: Mapping[str, int]) -> dict[str, str]:
         """Open some versions, by secret name. Raises: ApiError: conflict, when one is gone."""
         rows = await repository.secret_versions(tx, deployment.id, wanted)
