@@ -24,13 +24,14 @@ from towline.gateway.forwarded import believe_proxy
 from towline.gateway.interfaces import Answer, Peer, Route, ToApi, ToLink, ToTarget
 from towline.gateway.paths import api_path_problem
 from towline.gateway.upgrades import check_upgrade, is_websocket
-from towline.wire.http1 import HeadError, RequestBuffer, RequestHead, parse_request_head
+from towline.wire.http1 import Framing, HeadError, RequestBuffer, RequestHead, parse_request_head
 from towline.wire.http1_build import Line
 
 CLOSE_TIMEOUT = 30.0
 """Seconds without progress after which the last bytes for a client that does not read are given up."""
 
 _FOREVER = float("inf")
+_UNSET = -1.0
 _UPGRADE_LINES: tuple[Line, ...] = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
 
 _log = structlog.get_logger("towline.edge")
@@ -129,8 +130,11 @@ class ClientConnection(asyncio.Protocol):
                 self.buffer.feed(data)
                 self._hold_if_long()
         elif self._state is State.WAITING:
-            self.buffer.feed(data)
-            self._next_request()
+            if self._is_full:
+                self.buffer.feed(data)
+                self._hold_if_long()
+            else:
+                self._next_request(data)
 
     def eof_received(self) -> bool:
         exchange = self.exchange
@@ -162,23 +166,21 @@ class ClientConnection(asyncio.Protocol):
 
     # requests
 
-    def _next_request(self) -> None:
-        """Start the next request, when all of its head is there and the client takes answers."""
-        if self._state is not State.WAITING or self._transport is None:
+    def _next_request(self, data: bytes = b"") -> None:
+        """Start the next request, once all of its head is there."""
+        if self._state is not State.WAITING or self._transport is None or self._is_full:
             return
-        if self._is_full:
-            self._hold_if_long()
-            return
+        peer = self._peer
         try:
-            raw = self.buffer.cut()
+            raw = self.buffer.feed_and_cut(data) if data else self.buffer.cut()
             if raw is None:
                 self._await_head()
                 return
             head = parse_request_head(raw, self.context.options.head_limits)
-            peer = self._peer
             if peer.trusted_proxy:
                 peer = believe_proxy(head, peer, self.context.options.is_trusted)
-            check_upgrade(head)
+            if head.upgrade is not None:
+                check_upgrade(head)
         except HeadError as error:
             self._refuse(error)
             return
@@ -187,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
     def _await_head(self) -> None:
         """A part of a head is there: the rest has to come in time, whatever trickles in."""
         limit = self.context.now() + self.context.options.header_timeout
-        if len(self.buffer) and self._deadline > limit:
+        if len(self.buffer) and (self._deadline > limit or self._deadline == _UNSET):
             self._deadline = limit
 
     def _begin(self, head: RequestHead, raw: bytes, peer: Peer) -> None:
@@ -197,8 +199,8 @@ class ClientConnection(asyncio.Protocol):
             return
         self._state = State.BUSY
         self._deadline = _FOREVER
-        self._window_start = self.context.now()
-        self._window_bytes = 0
+        if head.framing is not Framing.NONE:
+            self._window_start, self._window_bytes = self.context.now(), 0
         self.exchange = exchange = Exchange(self, head, peer, self.context.next_request_id())
         if isinstance(route, ToTarget):
             exchange.forward(route, route.connector)
@@ -280,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
                 self.close()
             return
         self._state = State.WAITING
-        self._deadline = self.context.now() + self.context.options.keep_alive_timeout
+        self._deadline = _UNSET  # the sweep sets it; asking for the time here would cost every request
         if self._is_reading_paused or self._is_held:
             self._is_held = False
             self._update_reading()
@@ -328,7 +330,9 @@ class ClientConnection(asyncio.Protocol):
         """End what is overdue; called by the edge's sweep."""
         exchange = self.exchange
         if exchange is None:
-            if now > self._deadline:
+            if self._deadline == _UNSET:
+                self._deadline = now + self.context.options.keep_alive_timeout
+            elif now > self._deadline:
                 self._overdue(now)
         elif self._eof_at != _FOREVER:
             self._check_half_closed(exchange, now)

@@ -244,10 +244,12 @@ class Exchange:
             self._send(data)
             return
         self._has_answer_bytes = True
-        upstream.buffer.feed(data)
+        buffer = upstream.buffer
         try:
-            while self.phase is Phase.AWAITED and (cut := upstream.buffer.cut()) is not None:
+            cut = buffer.feed_and_cut(data)
+            while cut is not None:
                 self._take_head(parse_response_head(cut, self._client.context.options.head_limits))
+                cut = buffer.cut() if self.phase is Phase.AWAITED else None
         except HeadError:
             self._fail(502, "bad_answer", "the target sent a malformed answer")
 
@@ -277,12 +279,12 @@ class Exchange:
     # the answer
 
     def _take_head(self, answer: ResponseHead) -> None:
-        if answer.is_interim:
-            self._pass_interim(answer)
+        if answer.status >= 200:
+            self._begin_answer(answer)
         elif answer.status == 101:
             self._begin_pipe(answer)
         else:
-            self._begin_answer(answer)
+            self._pass_interim(answer)
 
     def _pass_interim(self, answer: ResponseHead) -> None:
         self._interim += 1
@@ -298,12 +300,12 @@ class Exchange:
         self._answer_framing = framing = answer.framing_for(self.head.method)
         self.phase = Phase.STREAMING
         self.status = answer.status
-        self._answer_reader = reader = body_reader(framing, answer.content_length or 0)
+        self._answer_reader = body_reader(framing, answer.content_length or 0)
         self._keep_upstream = answer.keep_alive and framing is not Framing.UNTIL_CLOSE and self.head.upgrade is None
         if not self.is_request_done or self.head.upgrade is not None or self._client.must_close:
             self._keep_client = False
         head = b"%s%s%s\r\n" % (status_line(answer), answer_lines(answer), self._framing_lines(answer, framing))
-        if reader.is_done:
+        if framing is Framing.NONE:
             self._send(head)
             self._end_answer()
         else:

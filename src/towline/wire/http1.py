@@ -109,11 +109,6 @@ class ResponseHead:
     upgrade: bytes | None
     connection: frozenset[bytes]
 
-    @property
-    def is_interim(self) -> bool:
-        """True for 1xx answers that another answer follows; 101 is the last HTTP on its connection."""
-        return self.status < 200 and self.status != 101
-
     def framing_for(self, method: bytes) -> Framing:
         """Return how the body of this answer to `method` ends (RFC 9112 section 6.3)."""
         if method == b"HEAD" or self.status < 200 or self.status in (204, 304):

@@ -74,6 +74,20 @@ class HeadBuffer:
         self._position = self._scanned = 0
         return data
 
+    def feed_and_cut(self, data: bytes) -> bytes | None:
+        """Add bytes and cut a head, as `feed` and `cut` do; quick when they begin with a whole head.
+
+        Raises: HeadError.
+        """
+        if self._position == len(self._data):
+            size = data.find(_HEAD_END) + 4
+            if 4 <= size <= self._limits.head_bytes:
+                self._data = data
+                self._position = self._scanned = size
+                return data[:size]
+        self.feed(data)
+        return self.cut()
+
     def cut(self) -> bytes | None:
         """Remove and return the next head with its empty line, or None until all of it is there.
 

@@ -39,10 +39,11 @@ def is_marked(name: bytes) -> bool:
 class Lines:
     """The field lines of one accepted head. `marked` are in the order of arrival."""
 
-    __slots__ = ("_lines", "_start", "marked")
+    __slots__ = ("_block", "_lines", "marked")
 
     def __init__(self, data: bytes, start: int) -> None:
         """Split a head that llhttp has accepted; `start` is where its second line begins."""
+        self._block = data[start - 2 : -2]
         self._lines = lines = data[start:-4].split(_LINE_END) if len(data) - start > 2 else []
         self.marked: list[Marked] = []
         plain = _plain_names
@@ -69,8 +70,17 @@ class Lines:
 
     def plain_block(self, connection: frozenset[bytes]) -> bytes:
         """Return the lines that are not marked and that Connection does not name, byte for byte as they were sent."""
+        if not connection <= _PLAIN_CONNECTION:
+            return self._unnamed_block(connection)
+        block, marked = self._block, self.marked
+        if len(marked) == 1 and block.startswith(marked[0][2], 2):  # a Host in its usual place, and nothing else
+            return block[len(marked[0][2]) + 4 :]
+        for _, _, line in marked:
+            block = block.replace(b"\r\n%s\r\n" % line, _LINE_END, 1)  # with both line ends: only whole lines match
+        return block[2:]
+
+    def _unnamed_block(self, connection: frozenset[bytes]) -> bytes:
         marked = {line for _, _, line in self.marked}
         kept = [line for line in self._lines if line not in marked]
-        if not connection <= _PLAIN_CONNECTION:
-            kept = [line for line in kept if line.partition(_COLON)[0].lower() not in connection]
+        kept = [line for line in kept if line.partition(_COLON)[0].lower() not in connection]
         return _LINE_END.join(kept) + _LINE_END if kept else b""

@@ -126,6 +126,19 @@ def test_buffer_gives_back_what_follows_a_head() -> None:
     assert buffer.cut() is None
 
 
+@pytest.mark.parametrize("before", [b"", b"GE", GET])
+def test_feeding_and_cutting_at_once_means_the_same(before: bytes) -> None:
+    data = GET + b"\r\n" + GET + b"\r\nrest"
+    buffer = http1.RequestBuffer()
+    buffer.feed(before)
+    assert buffer.feed_and_cut(data[len(before) :]) == GET + b"\r\n"
+    assert buffer.cut() == GET + b"\r\n"
+    assert buffer.take() == b"rest"
+    assert buffer.feed_and_cut(b"GET") is None
+    with pytest.raises(HeadError):
+        http1.RequestBuffer().feed_and_cut(GET + b"A: " + b"x" * MAX_HEAD_BYTES + b"\r\n\r\n")
+
+
 def test_repr_holds_no_query_and_no_fields() -> None:
     head = parse_request_head(b"GET /a?token=secret HTTP/1.1\r\n" + HOST + b"Authorization: secret\r\n\r\n")
     assert "secret" not in repr(head)
@@ -197,5 +210,5 @@ def test_answers_mean_the_same_wherever_they_are_cut() -> None:
             buffer.feed(piece)
             while (cut := buffer.cut()) is not None:
                 head = parse_response_head(cut)
-                seen.append((head.status, head.reason, head.is_interim, head.keep_alive))
-        assert seen == [(100, b"Continue", True, True), (404, b"", False, False)]
+                seen.append((head.status, head.reason, head.keep_alive))
+        assert seen == [(100, b"Continue", True), (404, b"", False)]
