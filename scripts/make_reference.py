@@ -37,7 +37,9 @@ def server_settings() -> str:
 def default_of(field: Any) -> str:
     if field.default_factory is not None:
         made = field.default_factory()
-        return f"`{made}`" if made and not isinstance(made, Path) else ("see there" if isinstance(made, Path) else "none")
+        return (
+            f"`{made}`" if made and not isinstance(made, Path) else ("see there" if isinstance(made, Path) else "none")
+        )
     return "none" if field.default in (None, "") else f"`{field.default}`"
 
 
@@ -50,9 +52,12 @@ def agent_settings() -> str:
     rows = []
     for field in msgspec.structs.fields(AgentSettings):
         description = next(
-            (meta.description for meta in getattr(field.type, "__metadata__", ()) if getattr(meta, "description", "")), ""
+            (meta.description for meta in getattr(field.type, "__metadata__", ()) if getattr(meta, "description", "")),
+            "",
         )
-        default = "see there" if field.default is msgspec.NODEFAULT else (f"`{field.default}`" if field.default else "none")
+        default = (
+            "see there" if field.default is msgspec.NODEFAULT else (f"`{field.default}`" if field.default else "none")
+        )
         rows.append((f"`{field.name}`", f"`{PREFIX}{field.name.upper()}`", default, description or ""))
     text = (
         "The agent reads `/etc/towline/agent.toml`, or the file that `TOWLINE_AGENT_CONFIG` names, and the environment; "
@@ -68,7 +73,7 @@ def errors() -> str:
 
     rows = [(f"`{code}`", str(STATUSES[code]), EXPLANATIONS[code]) for code in ErrorCode]
     text = (
-        "Every error of the API is `{\"error\": {\"code\", \"message\", \"hint\", \"detail\", \"request_id\"}}`. The code is "
+        'Every error of the API is `{"error": {"code", "message", "hint", "detail", "request_id"}}`. The code is '
         "stable and made for programs; message and hint are for people and may change.\n\n"
     )
     return page("Errors", text + table(("Code", "HTTP", "Meaning and what to do"), rows))
@@ -81,7 +86,7 @@ def messages() -> str:
     from towline.wire import link
 
     parts = [
-        "Control messages of the link are JSON text frames, `{\"type\", \"id\"?, \"payload\"}`. Unknown types and fields are "
+        'Control messages of the link are JSON text frames, `{"type", "id"?, "payload"}`. Unknown types and fields are '
         "ignored. Order and rules: [the wire protocol](../wire-protocol.md).\n"
     ]
     for name, struct in link.TYPES.items():
@@ -177,7 +182,9 @@ def page(title: str, text: str) -> str:
 
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
-    return "".join("| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |\n" for row in lines)
+    return "".join(
+        "| " + " | ".join(cell.replace("\n", " ").replace("|", "\\|") for cell in row) + " |\n" for row in lines
+    )
 
 
 PAGES = {

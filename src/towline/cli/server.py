@@ -57,7 +57,7 @@ def backup(
     data_folder: DataFolder = None,
 ) -> None:
     """Write everything to one encrypted file: database, sealing keys, authority. The server may be running."""
-    from towline.control.system import backup as backups
+    from towline.control.backup import service as backups
 
     passphrase = secret("Passphrase of the backup", passphrase_file)
     _run(backups.backup(settings(config, data_folder), target, passphrase))
@@ -72,7 +72,7 @@ def restore(
     data_folder: DataFolder = None,
 ) -> None:
     """Put a backup into an empty data folder or database, here or elsewhere. Agents come back by themselves."""
-    from towline.control.system import backup as backups
+    from towline.control.backup import service as backups
 
     passphrase = secret("Passphrase of the backup", passphrase_file)
     _run(backups.restore(settings(config, data_folder), source, passphrase))
@@ -88,12 +88,18 @@ def reset_admin(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Give a user a new password and the role of owner, when nobody can sign in any more."""
-    from towline.control.system import maintenance
-
     confirm(f"Make {username} an owner with a new password?", yes=yes or password_file is not None)
     password = secret(f"New password of {username}", password_file)
-    word = _run(maintenance.reset_admin(settings(config, data_folder), username, password))
+    word = _run(_reset(settings(config, data_folder), username, password))
     done(f"{username} was {word} and may do everything")
+
+
+async def _reset(loaded: "Settings", username: str, password: str) -> str:
+    from towline.control.access import setup
+    from towline.control.opening import opened
+
+    async with opened(loaded) as control:
+        return await setup.reset_admin(control, username, password)
 
 
 def settings(config: Path | None, data_folder: Path | None, **overrides: Any) -> "Settings":
@@ -117,10 +123,13 @@ def show_setup(running: "Running") -> None:
 
 
 def _run(work: Any) -> Any:
+    from towline.control.backup.container import BadBackup
     from towline.control.errors import ApiError, StartupError
 
     try:
         return asyncio.run(work)
+    except BadBackup as error:
+        raise CliError(str(error)) from error
     except ApiError as error:
         raise CliError(error.message, hint=error.hint) from error
     except StartupError as error:

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from towline.control import forms
 from towline.control.access.dependencies import Access, Permission, Resource, needs
 from towline.control.clusters import api as clusters_api
-from towline.control.deployments import api
 from towline.control.deployments.feature import Deployments
 from towline.control.deployments.samples import SAMPLE
 from towline.control.deployments.schemas import (
+    AdoptRequest,
     DeploymentOut,
     DeploymentPatch,
     DiffLine,
@@ -371,7 +371,7 @@ async def act(request: Request, access: Operator, cluster: str, name: str) -> Re
 async def adopt(request: Request, access: Writer, cluster: str, name: str) -> Response:
     """Take over a project that runs on the host already."""
     target = f"/clusters/{quote(cluster)}/deployments/{quote(name)}"
-    body = api.AdoptRequest()
+    body = AdoptRequest()
     return await forms.act(
         request, target, f"{name} is being adopted; nothing restarts",
         lambda: _feature(request).revisions.adopt(access, cluster, name, body, None),
