@@ -87,6 +87,10 @@ class Compose:
         """Print the normal form, which is also how a file is judged. The output holds secrets: never log it."""
         return self._command("config", "--quiet") if self.dialect.is_v1 else self._command("config", "--format", "json")
 
+    def config_text(self) -> list[str]:
+        """Print all files as one, variables and relative paths left as they were written."""
+        return self._command("config", "--no-interpolate", "--no-path-resolution")
+
     def config_hashes(self) -> list[str]:
         """Print `service hash` lines: the label that a container of this very configuration carries."""
         return self._command("config", "--hash", "*")

@@ -78,6 +78,12 @@ class Inventory:
             full=True, containers=tuple(self._containers.values()), projects=tuple(self._projects.values())
         )
 
+    def addressed(self) -> list[tuple[link.Container, tuple[str, ...]]]:
+        """Return the containers with their own addresses; none for host networking."""
+        return [
+            (self._containers[key], each.addresses) for key, each in self._inspected.items() if key in self._containers
+        ]
+
     def project_changed(self) -> None:
         """A job changed a project's record."""
         self._changed.set()

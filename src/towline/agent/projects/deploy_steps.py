@@ -6,7 +6,7 @@ Every step may be done again after an interruption. A step that fails raises `Jo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +18,11 @@ from towline.agent.jobs.context import JobContext
 from towline.agent.projects import content, failures, gate, images, judging, registries, staging
 from towline.agent.projects.commands import Step as Command
 from towline.agent.projects.deploy_state import DeployState
-from towline.agent.projects.records import Revision, ServiceRecord
+from towline.agent.projects.records import Revision
+from towline.agent.projects.service_records import service_records
 from towline.agent.projects.workbench import Prepared, Workbench
 from towline.compose import health, plan
 from towline.compose.argv import Pull
-from towline.compose.containers import Container
 from towline.compose.model import Lifetime, Service
 from towline.compose.plan import Effect, Step
 from towline.wire import orders
@@ -202,7 +202,7 @@ class DeploySteps:
         services = prepared.services.values()
         ran = await images.ran(self._host.engine, services, self._order.project)
         present = await gate.look(self._host.engine, self._order.project)
-        shown = {each.name: _service_record(each, present, self._order.scales) for each in services}
+        shown = service_records(services, present, self._order.scales)
         revision = msgspec.structs.replace(self._revision(is_good=True), images=ran, services=shown)
         record = self._bench.record
         seen = {**record.seen_images, **{image.image_id: image.reference for image in ran.values()}}
@@ -322,14 +322,3 @@ class DeploySteps:
 
 def _with_builds(state: plan.Deploy, builds: bool) -> plan.Deploy:
     return replace(state, builds=builds)
-
-
-def _service_record(service: Service, present: tuple[Container, ...], scales: Mapping[str, int]) -> ServiceRecord:
-    own = [each for each in present if each.service == service.name]
-    newest = own[-1] if own else None
-    return ServiceRecord(
-        config_hash=newest.config_hash if newest else "",
-        image_id=newest.image if newest else "",
-        replicas=scales.get(service.name, service.replicas),
-        is_one_shot=bool(own) and all(each.has_ended for each in own),
-    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -74,6 +74,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the revision whose files are in the folder."""
     running_number: int = 0
     last_good: str = ""
+    adopted: bool = False
+    """Its folder, and the files it was started from, are not ours to remove."""
     config_files: tuple[str, ...] = ()
     """Of an adopted project until its first deploy: the files it was started from, when there are several."""
     bundle_files: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class Records:
     def __init__(self, folder: Path, projects_folder: Path) -> None:
         self._folder = folder
         self._projects = projects_folder
+        self._cache: dict[Path, tuple[tuple[int, int, int], Any]] = {}
 
     def __repr__(self) -> str:
         return f"<Records {self._folder}>"
@@ -175,9 +178,17 @@ class Records:
         return self._path(name) / "revisions" / f"{names.project_name(revision_id)}.json"
 
     def _read(self, path: Path, kind: type[T]) -> T | None:
+        """Read a file, or remember it as long as it is the same: the inventory asks at each change."""
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
+            status = path.stat()
+            stamp = (status.st_ino, status.st_mtime_ns, status.st_size)
+            known = self._cache.get(path)
+            if known is None or known[0] != stamp:
+                known = self._cache[path] = (stamp, msgspec.json.decode(path.read_bytes(), type=kind))
         except FileNotFoundError:
+            self._cache.pop(path, None)
             return None
         except (OSError, msgspec.DecodeError, RecursionError) as error:
             raise StorageError(f"{path}: {error}") from error
+        value: T = known[1]
+        return value

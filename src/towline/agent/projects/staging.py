@@ -73,14 +73,18 @@ def apply(folder: Path, project: str, content: Content, stale: Iterable[str]) ->
     """
     if not folder.exists():
         files.private_folder(folder)
-    wanted = set(content.bundle_files)
-    for path in stale:
-        if path not in wanted and not layout.is_reserved(path):
-            _remove(folder, path)
+    remove_brought(folder, set(stale) - set(content.bundle_files))
     _write(folder, project, content)
     if not content.override:
         (folder / layout.OVERRIDE_FILE).unlink(missing_ok=True)
     _remove_other_secrets(folder / layout.SECRETS_FOLDER, content.secrets)
+
+
+def remove_brought(folder: Path, paths: Iterable[str]) -> None:
+    """Remove files that a bundle brought, and the folders that are empty then."""
+    for path in paths:
+        if not layout.is_reserved(path):
+            _remove(folder, path)
 
 
 def discard(stage: Path) -> None:

@@ -98,6 +98,7 @@ class Workbench:
             running=order.revision_id,
             running_number=order.revision,
             bundle_files=prepared.content.bundle_files,
+            config_files=(),
             scales=order.scales,
             stopped=(),
         )
@@ -107,6 +108,17 @@ class Workbench:
         """Change the project's record, on disk. Raises: StorageError."""
         self.record = msgspec.structs.replace(self.record, **changes)
         self.host.records.save(self.record)
+
+    def rescale(self, scales: Mapping[str, int]) -> None:
+        """Remember how many containers are wanted now. Raises: StorageError."""
+        self.save(scales={**self.record.scales, **scales})
+        revision = self.host.records.revision(self.name, self.record.running)
+        if revision is not None:
+            services = {
+                name: msgspec.structs.replace(each, replicas=scales.get(name, each.replicas))
+                for name, each in revision.services.items()
+            }
+            self.host.records.save_revision(msgspec.structs.replace(revision, services=services))
 
     # -- Compose -------------------------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -53,7 +55,8 @@ class Reports:
     heartbeat_interval: float = 30.0
     _session: Session | None = None
     _facts: link.Facts | None = None
-    _links: int = field(default=0)
+    _links: int = 0
+    _look_wanted: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def connected(self, session: Session) -> None:
         """Tell a new link everything, and begin its heartbeats. Raises: TunnelClosed."""
@@ -80,7 +83,14 @@ class Reports:
             if changed and self._session is not None:
                 await self._send(self._session, self._heartbeat(self._session))
             rounds += 1
-            await self.clock.sleep(CHECK_INTERVAL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_INTERVAL):
+                    await self._look_wanted.wait()
+            self._look_wanted.clear()
+
+    def look_soon(self) -> None:
+        """Something changed that a look at the capabilities will tell."""
+        self._look_wanted.set()
 
     def inventory_changed(self, change: link.Inventory) -> None:
         """Tell what changed on the host."""

@@ -1,0 +1,249 @@
+"""The agent as a whole: makes its parts, joins them, and runs until it is stopped or told to end for good."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import IO
+
+import structlog
+
+import towline
+from towline.agent import files, logging, policy, update
+from towline.agent.bundles import BundleStore
+from towline.agent.docker import compose
+from towline.agent.docker.engine import Engine, find_host
+from towline.agent.errors import StorageError
+from towline.agent.host.capabilities import Capabilities
+from towline.agent.host.inventory import Inventory
+from towline.agent.host.measures import Meter
+from towline.agent.identity import Store
+from towline.agent.jobs.context import Host
+from towline.agent.jobs.runner import Runner
+from towline.agent.jobs.steps import Steps
+from towline.agent.journal import Journal
+from towline.agent.projects.records import Records
+from towline.agent.settings import AgentSettings
+from towline.agent.streams.router import StreamRouter
+from towline.agent.streams.servers import servers
+from towline.agent.uplink.delivery import Delivery
+from towline.agent.uplink.handler import LinkHandler
+from towline.agent.uplink.reports import Counts, Reports
+from towline.agent.uplink.signer import AgentSigner
+from towline.agent.watchdog import Watchdog
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.tunnel import dial, trust
+from towline.tunnel.reconnect import Ending, LinkKeeper
+from towline.wire import link
+
+EXIT_STOPPED = 0
+"""Somebody stopped the agent."""
+
+EXIT_RESTART = 75
+"""The link hangs and hangs: the supervisor starts the agent anew."""
+
+EXIT_FINAL = 78
+"""The control plane removed this agent: a supervisor should not start it again."""
+
+SWEEP_INTERVAL = 3600.0
+"""Seconds between two removals of what is not needed any more from journal and disk."""
+
+STOP_TIMEOUT = 3.0
+"""Seconds for the last words on the link."""
+
+_log = structlog.get_logger("towline.agent")
+
+
+class Agent:
+    """One agent process. `run` once."""
+
+    def __init__(self, settings: AgentSettings, *, clock: Clock = REAL_CLOCK) -> None:
+        self.settings = settings
+        self.clock = clock
+        state = settings.state_folder
+        self.store = Store(state)
+        self.owner = TaskOwner("agent")
+        engine = Engine(find_host(settings.docker_host))
+        self.records = Records(state / "revisions", settings.projects)
+        self.capabilities = Capabilities(engine, self._find_compose(engine), self._policy, clock=clock)
+        self.host = Host(
+            settings=settings,
+            engine=engine,
+            records=self.records,
+            bundles=BundleStore(state / "bundles", settings.bundles_bytes),
+            steps=Steps(state / "runs"),
+            journal=Journal(state / "journal.sqlite"),
+            identity=self.store,
+            policy=self._policy,
+            find_compose=self.capabilities.compose_tool,
+            clock=clock,
+        )
+        self.delivery = Delivery(self.host.journal, self.owner)
+        self.runner = Runner(self.host, self.owner, self._job_said)
+        self.signer = AgentSigner(self.store, lambda: self.capabilities.current, clock=clock)
+        self.inventory = Inventory(
+            engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed, clock=clock
+        )
+        self.router = StreamRouter(servers(self.host, self.inventory), self.owner, settings.streams_limit)
+        self.reports = Reports(
+            meter=Meter(state),
+            capabilities=self.capabilities,
+            inventory=self.inventory,
+            policy=self._policy,
+            counts=Counts(
+                jobs_running=lambda: self.runner.running,
+                streams_open=self._streams_open,
+                time_offset=lambda: self.signer.time_offset,
+                status=lambda: self.keeper.status,
+            ),
+            owner=self.owner,
+            clock=clock,
+        )
+        handler = LinkHandler(
+            store=self.store,
+            runner=self.runner,
+            journal=self.host.journal,
+            delivery=self.delivery,
+            reports=self.reports,
+            on_stream=self.router.take,
+            on_settings=self._settings_changed,
+            apply_update=self._update,
+            clock=clock,
+        )
+        self.keeper = LinkKeeper(
+            addresses=self._addresses,
+            route=self._route,
+            signer=self.signer,
+            connected=handler.connected,
+            owner=self.owner,
+            clock=clock,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Agent {self.store!r} {self.keeper!r}>"
+
+    async def run(self) -> Ending:
+        """Work until the control plane says that it is over, or this task is cancelled."""
+        try:
+            await self.capabilities.look()
+            self.runner.resume()
+            self.owner.spawn("inventory", self.inventory.run())
+            self.owner.spawn("capabilities", self.reports.watch())
+            self.owner.spawn("sweeping", self._sweep())
+            return await self.keeper.run()
+        finally:
+            await self._say_goodbye()
+            await self.owner.close()
+            self.host.journal.close()
+
+    # -- what the parts ask ----------------------------------------------------------------------
+
+    def _policy(self) -> policy.LocalPolicy:
+        return policy.load_or_deny(self.settings)
+
+    def _find_compose(self, engine: Engine) -> Callable[[], Awaitable[compose.ComposeTool | None]]:
+        return lambda: compose.find(engine.host, self.settings.compose_command)
+
+    def _addresses(self) -> tuple[str, ...]:
+        identity = self.store.current
+        older = identity.last_trust.server_urls if identity.last_trust else ()
+        return tuple(dict.fromkeys((*identity.server_urls, *older)))
+
+    def _route(self) -> dial.Route:
+        identity = self.store.current
+        pairs = (identity.trust, *((identity.last_trust,) if identity.last_trust else ()))
+        anchors = trust.TrustAnchors(
+            fingerprints=tuple(pin for pair in pairs for pin in pair.fingerprints),
+            ca_pem="\n".join(pair.ca_pem for pair in pairs if pair.ca_pem),
+            ca_file=str(self.settings.ca_file or ""),
+        )
+        return dial.Route(
+            anchors=anchors,
+            proxy=self.settings.proxy,
+            environment=dict(os.environ),
+            user_agent=f"towline-agent/{towline.__version__}",
+        )
+
+    def _streams_open(self) -> int:
+        session = self.keeper.session
+        return session.stream_count if session is not None else 0
+
+    def _job_said(self, job_id: str) -> None:
+        self.delivery.publish(job_id)
+        self.inventory.project_changed()
+
+    def _inventory_changed(self, change: link.Inventory) -> None:
+        self.reports.inventory_changed(change)
+
+    def _docker_changed(self) -> None:
+        self.reports.look_soon()
+
+    def _settings_changed(self, changed: link.LinkSettings) -> None:
+        self.keeper.heartbeat_interval = self.reports.heartbeat_interval = changed.heartbeat_interval
+        self.inventory.interval = changed.inventory_interval
+
+    async def _update(self, order: link.Update) -> None:
+        await update.apply(order, self.store.current.trust.signing_keys)
+
+    async def _sweep(self) -> None:
+        while True:
+            moment = self.clock.now().timestamp() - self.settings.journal_keep_seconds
+            self.host.journal.forget_before(moment)
+            self.host.bundles.prune(self.records.bundles_in_use())
+            await self.clock.sleep(SWEEP_INTERVAL)
+
+    async def _say_goodbye(self) -> None:
+        session = self.keeper.session
+        if session is not None:
+            session.send_now(link.Goodbye(reason="stopping", text="the agent was stopped"))
+            session.close(1000, "the agent was stopped")
+
+
+def run(settings: AgentSettings) -> int:
+    """Run the agent until it ends. Returns: the exit status of the process.
+
+    Raises: SettingsError, IdentityError, StorageError: it cannot start; the text says why.
+    """
+    import uvloop
+
+    logging.configure(settings.log_level, settings.log_format)
+    files.private_folder(settings.state_folder)
+    with _only_one(settings.state_folder):
+        policy.load(settings)
+        return uvloop.run(_run(settings))
+
+
+async def _run(settings: AgentSettings) -> int:
+    agent = Agent(settings)
+    identity = agent.store.current
+    _log.info("agent started", version=towline.__version__, agent=identity.agent_id, cluster=identity.cluster_name)
+    watchdog = Watchdog(settings.watchdog_seconds)
+    watchdog.start()
+    async with TaskOwner("process") as owner:
+        task = owner.spawn("agent", agent.run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        await asyncio.wait({task})
+    watchdog.stop()
+    if task.cancelled():
+        _log.info("agent stopped")
+        return EXIT_STOPPED
+    ending = task.result()
+    _log.warning("agent ended", reason=ending.reason, final=ending.final)
+    return EXIT_FINAL if ending.final else EXIT_RESTART
+
+
+def _only_one(state_folder: Path) -> IO[str]:
+    """Keep a second agent out of the same folder. Raises: StorageError."""
+    file = (state_folder / "agent.lock").open("w")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise StorageError(f"another agent runs with the folder {state_folder}") from error
+    return file
