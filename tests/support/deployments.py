@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from prometheus_client import CollectorRegistry
 from tests.support.control_app import ControlApp
 
 from towline.aio.clock import SimulatedClock
@@ -20,8 +21,8 @@ from towline.control.clusters import repository as clusters
 from towline.control.clusters.models import Cluster
 from towline.control.db import Transaction
 from towline.control.deployments.adapters import ClusterFleet
-from towline.control.deployments.api import router
 from towline.control.deployments.feature import Deployments
+from towline.control.deployments.figures import Figures
 from towline.control.deployments.handlers import DeployHandler, OperationHandler
 from towline.control.deployments.interfaces import Queued
 from towline.control.deployments.states import Activity
@@ -132,6 +133,8 @@ class World:
         self.clock = SimulatedClock()
         self.vault = Vault(control.sealer)
         fleet = ClusterFleet()
+        self.registry = CollectorRegistry()
+        figures = Figures(self.registry)
         self.feature = Deployments(
             control.db,
             control.bus,
@@ -141,13 +144,12 @@ class World:
             self.vault,
             control.registries,
             control.bundles,
+            figures,
             clock=self.clock,
             keep_bundle_days=7,
         )
         control.deployments = self.feature
-        if not any(getattr(route, "path", "") == "/api/v1/deployments" for route in app.app.routes):
-            app.app.include_router(router)
-        deploy = DeployHandler(control.db, fleet, self.agents, self.vault, control.registries)
+        deploy = DeployHandler(control.db, fleet, self.agents, self.vault, control.registries, figures)
         operation = OperationHandler(self.vault)
         self._handlers: dict[str, Any] = {
             "compose.deploy": deploy,

@@ -1,5 +1,6 @@
 """Deployments over the API: who may, what is stored, what an order holds, what the end of a job changes."""
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from typing import Any
@@ -601,6 +602,34 @@ async def test_the_files_of_old_failed_revisions_go_and_good_ones_stay(world: Wo
     assert len(await world.app.rows(SecretVersion)) == len(kept)
     gone = await dora.post(f"{HERE}/rollback", json={"revision": 2})
     assert (gone.status_code, gone.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_ends_and_states_are_counted(world: World, dora: httpx.AsyncClient) -> None:
+    await world.good(dora, "edge", "shop")
+    await world.feature.upkeep.round()
+    ended = {"action": "deploy", "outcome": "succeeded"}
+    assert world.registry.get_sample_value("towline_deploys_total", ended) == 1
+    assert world.registry.get_sample_value("towline_deployments", {"state": "down"}) == 1
+
+
+async def test_two_who_deploy_at_the_same_moment_get_numbers_of_their_own(
+    world: World, dora: httpx.AsyncClient
+) -> None:
+    """Also the very first two, who both make the deployment."""
+    for first in (1, 6):
+        made = await asyncio.gather(*(world.deploy(dora, "edge", "shop", message=str(n)) for n in range(5)))
+        assert sorted(each["revision"]["number"] for each in made) == list(range(first, first + 5))
+
+
+async def test_one_idempotency_key_used_at_the_same_moment_makes_one_revision(
+    world: World, dora: httpx.AsyncClient
+) -> None:
+    key = {"idempotency-key": "build-7"}
+    sent = [dora.post(f"{HERE}/revisions", json={"compose": WEB}, headers=key) for _ in range(5)]
+    answers = await asyncio.gather(*sent)
+    assert {answer.status_code for answer in answers} == {202}
+    assert {answer.json()["revision"]["id"] for answer in answers} == {answers[0].json()["revision"]["id"]}
+    assert len(await world.app.rows(Revision)) == 1
 
 
 async def test_removing_a_cluster_takes_its_deployments_along(world: World, dora: httpx.AsyncClient) -> None:

@@ -8,6 +8,7 @@ from towline.control.bundles.service import BundleService
 from towline.control.bus import Bus
 from towline.control.db import Database
 from towline.control.deployments.comparisons import Comparisons
+from towline.control.deployments.figures import Figures
 from towline.control.deployments.interfaces import Fleet, Queue
 from towline.control.deployments.revisions import RevisionService
 from towline.control.deployments.service import DeploymentService
@@ -30,6 +31,7 @@ class Deployments:
         vault: Vault,
         registries: RegistryService,
         bundles: BundleService,
+        figures: Figures,
         *,
         clock: Clock,
         keep_bundle_days: float,
@@ -39,7 +41,9 @@ class Deployments:
         self.comparisons = Comparisons(db, fleet, vault, bundles)
         self.revisions = RevisionService(db, fleet, queue, vault, self.comparisons, registries, bundles, audit)
         self.validation = Validation(db, fleet, queue, vault, self.revisions)
-        self.upkeep = Upkeep(db, bus, fleet, queue, bundles, audit, clock=clock, keep_bundle_days=keep_bundle_days)
+        self.upkeep = Upkeep(
+            db, bus, fleet, queue, bundles, audit, figures, clock=clock, keep_bundle_days=keep_bundle_days
+        )
 
     def __repr__(self) -> str:
         return f"<Deployments {self.upkeep!r}>"

@@ -15,6 +15,7 @@ import msgspec
 from towline.compose import revision as compose_revision
 from towline.control.db import Database, Transaction
 from towline.control.deployments import content, intents, repository
+from towline.control.deployments.figures import Figures
 from towline.control.deployments.interfaces import Agents, Fleet
 from towline.control.deployments.models import Deployment, Revision
 from towline.control.deployments.outcomes import GOOD_OUTCOMES, Outcome, conclude_deploy
@@ -61,12 +62,21 @@ class Subject:
 class DeployHandler:
     """`compose.deploy`."""
 
-    def __init__(self, db: Database, fleet: Fleet, agents: Agents, vault: Vault, registries: RegistryService) -> None:
+    def __init__(
+        self,
+        db: Database,
+        fleet: Fleet,
+        agents: Agents,
+        vault: Vault,
+        registries: RegistryService,
+        figures: Figures,
+    ) -> None:
         self._db = db
         self._fleet = fleet
         self._agents = agents
         self._vault = vault
         self._registries = registries
+        self._figures = figures
 
     async def prepare(self, job: JobRow) -> dict[str, Any]:
         """Make the order for the agent.
@@ -114,6 +124,8 @@ class DeployHandler:
         if end.is_success:
             deployment.last_good_number = revision.number
         await _settle(tx, deployment)
+        figures, action, rolled_back = self._figures, subject.intent.action, result.rolled_back_to is not None
+        tx.after_commit.append(lambda: figures.deploy_ended(action, end.state, rolled_back=rolled_back))
 
     def _order(self, subject: Subject, fallback_id: str, secret_names: tuple[str, ...]) -> orders.Deploy:
         deployment, revision, intent = subject.deployment, subject.revision, subject.intent

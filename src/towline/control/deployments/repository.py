@@ -79,6 +79,12 @@ async def on_clusters(tx: Transaction, cluster_ids: Sequence[str]) -> Sequence[D
     return (await tx.scalars(query)).all()
 
 
+async def count_states(tx: Transaction) -> dict[str, int]:
+    """Return how many deployments are in each state."""
+    query = select(Deployment.state, func.count()).where(Deployment.removed_at.is_(None)).group_by(Deployment.state)
+    return {row[0]: row[1] for row in (await tx.execute(query)).all()}
+
+
 async def set_state(tx: Transaction, deployment_id: str, state: str, reason: str, since: datetime) -> None:
     """Keep a verdict for lists and filters."""
     await tx.execute(

@@ -18,6 +18,7 @@ from towline.control.bundles.service import BundleService
 from towline.control.bus import Bus, Event
 from towline.control.db import Database
 from towline.control.deployments import repository, states, views
+from towline.control.deployments.figures import Figures
 from towline.control.deployments.interfaces import Fleet, Queue
 from towline.control.deployments.models import Deployment
 from towline.control.deployments.service import prune_submission
@@ -50,6 +51,7 @@ class Upkeep:
         queue: Queue,
         bundles: BundleService,
         audit: AuditLog,
+        figures: Figures,
         *,
         clock: Clock,
         keep_bundle_days: float,
@@ -60,6 +62,7 @@ class Upkeep:
         self._queue = queue
         self._bundles = bundles
         self._audit = audit
+        self._figures = figures
         self._clock = clock
         self._keep_bundle_days = keep_bundle_days
         self._tasks = TaskOwner("deployments")
@@ -122,6 +125,8 @@ class Upkeep:
     async def round(self) -> None:
         """Look at everything once, and do what is due."""
         await self.refresh()
+        async with self._db.read() as tx:
+            self._figures.states(await repository.count_states(tx))
         await self.prune_due()
 
     async def prune_due(self) -> int:
