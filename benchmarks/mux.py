@@ -24,6 +24,7 @@ from tests.support.tunnel_pair import AnySigner, collector, link_server, loopbac
 
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Endpoint, Route, dial
+from towline.tunnel.framing import PING_INTERVAL
 from towline.tunnel.handshake import enter
 from towline.wire import streams
 from towline.wire.yamux import Yamux
@@ -216,8 +217,10 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-async def idle_memory() -> float:
-    """Returns bytes of the server's memory per idle agent, the first ones left out."""
+async def idle_agents() -> tuple[float, float]:
+    """Returns bytes of the server's memory per idle agent, the first ones left out, and the share of a core that
+    all of them take during one ping interval, without heartbeats."""
+    # The agents share one address here, so the limit on strangers per address is lifted.
     async with link_server(max_per_address=IDLE_AGENTS) as server:
         argv = [sys.executable, "-m", "benchmarks.mux", "agents", server.url, str(WARM_AGENTS), str(IDLE_AGENTS)]
         agents = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -233,11 +236,14 @@ async def idle_memory() -> float:
                 agents.stdin.write(b"more\n")
                 agents.stdin.flush()
         used = resident_bytes() - before
+        cpu = time.process_time()
+        await asyncio.sleep(PING_INTERVAL)
+        cpu = time.process_time() - cpu
         agents.stdin.close()
         await asyncio.get_running_loop().run_in_executor(None, agents.wait)
         for session in sessions:
             session.close()
-    return used / (IDLE_AGENTS - WARM_AGENTS)
+    return used / (IDLE_AGENTS - WARM_AGENTS), cpu / PING_INTERVAL
 
 
 async def be_agents(url: str, first: int, total: int) -> None:
@@ -284,8 +290,9 @@ async def measure() -> list[tuple[str, str, str]]:
     rows.append(
         ("exchanges beside 4 bulk streams", f"{beside:,.0f} /s", f"alone {alone:,.0f} /s: x{beside / alone:.2f}")
     )
-    memory = await idle_memory()
+    memory, share = await idle_agents()
     rows.append((f"memory per idle agent, {IDLE_AGENTS} of them", f"{memory / 1024:.1f} KiB", "goal 40 KiB"))
+    rows.append((f"CPU for {IDLE_AGENTS} idle agents, pings alone", f"{share:.2%} of a core", "goal 3% for 2,000"))
     return rows
 
 

@@ -14,7 +14,7 @@ from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithLis
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
-from towline.tunnel.framing import LinkProtocol
+from towline.tunnel.framing import SERVER_PING_INTERVAL, LinkProtocol
 from towline.tunnel.handshake import UNAUTHENTICATED_BYTES, Authenticator, admit
 from towline.tunnel.session import LinkSession
 from towline.tunnel.websocket import Channel
@@ -92,7 +92,7 @@ class LinkAcceptor:
             self.refused[reason] += 1
             body = f"{reason}\n".encode()
             return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body), None)
-        channel = Channel(clock=self._clock)
+        channel = Channel(clock=self._clock, ping_interval=SERVER_PING_INTERVAL)
         channel.protocol = protocol
         session = LinkSession(
             channel, owner=self._owner, is_agent=False, remote_address=remote_address, clock=self._clock

@@ -26,7 +26,11 @@ READ_BUFFER_BYTES = 2048
 """First size of that buffer: an idle agent never needs more, and there are thousands of them."""
 
 PING_INTERVAL = 15.0
-"""Seconds: below the idle timeouts of common proxies (30 to 60 s)."""
+"""Seconds between the agent's pings: below the idle timeouts of common proxies (30 to 60 s)."""
+
+SERVER_PING_INTERVAL = 60.0
+"""Seconds between the server's own pings, which only measure the round trip: the agents' pings prove that they live,
+and thousands of agents are half as much work."""
 
 _logger = logging.LoggerAdapter(logging.getLogger("towline.tunnel.websocket"), {})
 """An adapter, as picows makes a new logger per connection from a plain one."""

@@ -42,8 +42,11 @@ SEND_LOW_BYTES = 32 * 1024
 KERNEL_UNSENT_BYTES = 128 * 1024
 """Unsent bytes in the kernel (TCP_NOTSENT_LOWAT), for the same reason; bytes in flight are not limited."""
 
+QUIET_INTERVAL = 18.0
+"""Seconds without a single byte after which either end asks: a little later than the agent's next ping is due."""
+
 SILENCE_TIMEOUT = 25.0
-"""Seconds without a single byte after which the line is dead: a ping and its answer, with ten seconds to spare."""
+"""Seconds without a single byte after which the line is dead: seven for the answer to that question."""
 
 MAX_PINGS_PER_INTERVAL = 64
 """Pings of the peer in one ping interval; it needs two at most."""
@@ -95,6 +98,7 @@ class Channel(WSListener):
         self._timer: Timer | None = None
         self._ping_number = 0
         self._ping_due_at = 0.0
+        self._pinged_at = float("-inf")
         self._ping_sent_at: float | None = None
         self._peer_pings = 0
         self._owed_pong: bytes | None = None
@@ -254,17 +258,18 @@ class Channel(WSListener):
         if self.closed is not None or self.protocol is None:
             return
         now = self._clock.monotonic()
-        dead_in = self.protocol.heard_at + SILENCE_TIMEOUT - now
-        if dead_in <= 0:
+        dead_at = self.protocol.heard_at + SILENCE_TIMEOUT
+        if now >= dead_at:
             self.abort(f"nothing was heard for {SILENCE_TIMEOUT:g} seconds")
             return
-        ping_in = self._ping_due_at - now
-        if ping_in <= 0:
+        quiet_at = self.protocol.heard_at + QUIET_INTERVAL
+        if now >= self._ping_due_at or now >= quiet_at > self._pinged_at:
             self._send_ping(now)
-            ping_in = self._ping_interval
-        self._timer = self._clock.call_later(min(dead_in, ping_in), self._tick)
+        moments = [moment for moment in (quiet_at, self._ping_due_at, dead_at) if moment > now]
+        self._timer = self._clock.call_later(min(moments) - now, self._tick)
 
     def _send_ping(self, now: float) -> None:
+        self._pinged_at = now
         self._ping_due_at = now + self._ping_interval
         self._peer_pings = 0
         if not self.paused:

@@ -8,9 +8,9 @@ from tests.support.tunnel_pair import AnySigner, link_server
 from towline.aio.clock import SimulatedClock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Endpoint, Route, dial
-from towline.tunnel.framing import PING_INTERVAL
+from towline.tunnel.framing import PING_INTERVAL, SERVER_PING_INTERVAL
 from towline.tunnel.handshake import enter
-from towline.tunnel.websocket import SILENCE_TIMEOUT, SMOOTHING
+from towline.tunnel.websocket import QUIET_INTERVAL, SILENCE_TIMEOUT, SMOOTHING
 
 
 async def until(condition):
@@ -64,14 +64,32 @@ async def test_agent_drops_a_server_that_went_silent_within_25_seconds(ends):
     assert (await session.wait_closed()).code == 1006
 
 
-async def test_idle_link_is_kept_by_its_pings(ends):
-    session, clock, agent, _ = ends
-    for _ in range(20):
-        await quiet(session, agent)
-        await clock.advance(PING_INTERVAL)
-    assert session.channel._ping_number == 21
+async def both_advance(here, there, seconds):
+    """Let time pass at both ends in steps so small that each hears the other's pings."""
+    for _ in range(int(seconds / 5)):
+        await here.advance(5)
+        await there.advance(5)
+        for _ in range(20):
+            await asyncio.sleep(0)
+
+
+async def test_idle_link_is_kept_by_the_agents_pings(ends):
+    session, here, agent, there = ends
+    await quiet(session, agent)
+    await both_advance(here, there, 300)
     assert session.closed is None
     assert agent.closed is None
+    assert agent.channel._ping_number == 1 + 300 / PING_INTERVAL
+    assert session.channel._ping_number == 1 + 300 / SERVER_PING_INTERVAL
+
+
+async def test_server_asks_an_agent_that_does_not_ping_by_itself(ends):
+    session, clock, _, _ = ends
+    for number in range(1, 10):
+        await quiet(session)
+        assert session.channel._ping_number == number
+        await clock.advance(QUIET_INTERVAL)
+    assert session.closed is None
 
 
 async def test_part_of_a_long_message_is_a_sign_of_life(ends):

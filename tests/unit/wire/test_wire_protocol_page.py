@@ -57,7 +57,9 @@ def test_every_close_code_has_its_line(code):
         f"more than {websocket.MAX_FRAGMENTS} fragments of a message",
         f"more than {websocket.MAX_PINGS_PER_INTERVAL} pings between two of ours",
         f"ping every {framing.PING_INTERVAL:g} s",
-        f"nothing at all was heard for {websocket.SILENCE_TIMEOUT:g} s",
+        f"the server every {framing.SERVER_PING_INTERVAL:g} s",
+        f"heard nothing for {websocket.QUIET_INTERVAL:g} s",
+        f"not a byte was heard for {websocket.SILENCE_TIMEOUT:g} s",
         "Five links in a row that hang",
     ],
 )
