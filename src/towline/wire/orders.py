@@ -1,16 +1,16 @@
 """What the jobs of the link carry: one struct per kind of order, and one per kind of result detail.
 
 `link.Job.payload` is the JSON of the struct that `ORDERS` names for `link.Job.kind`; `link.JobResult.detail` is the
-JSON object of the struct in `DETAILS`. Unknown fields are dropped, absent ones have defaults, so that releases that
-are two apart work together. Nothing here may hold a secret in plain: secrets are `wire.sealed` text. No I/O here.
+JSON object of the struct in `DETAILS`. Sealed text is standard base64 of `wire.sealed.seal` with the info
+`seal_info`. Unknown fields are dropped, absent ones have defaults, so that releases that are two apart work together.
+Nothing here may hold a secret in plain. No I/O here.
 """
 
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
-SEAL_INFO_FIELDS = ("org_id", "deployment_id", "agent_id")
-"""HPKE info of everything sealed in an order: these three, joined by `|`."""
+from towline.wire import sealed
 
 MAX_COMPOSE_BYTES = 512 * 1024
 """Largest Compose file and largest env file of an order; `compose.document` has the same limit."""
@@ -298,4 +298,4 @@ def parse_detail(kind: type[D], value: dict[str, Any]) -> D:
 
 def seal_info(*, org_id: str, deployment_id: str, agent_id: str) -> bytes:
     """HPKE info that binds sealed text to one organisation, deployment and agent."""
-    return f"{org_id}|{deployment_id}|{agent_id}".encode()
+    return sealed.context(org_id, deployment_id, agent_id)
