@@ -207,9 +207,17 @@ class Database:
 
 
 async def upsert(
-    tx: AsyncSession, table: Table | type[Base], rows: Sequence[Mapping[str, Any]], *, key: Sequence[str]
+    tx: AsyncSession,
+    table: Table | type[Base],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    key: Sequence[str],
+    defaults: Mapping[str, Any] | None = None,
 ) -> None:
-    """Insert rows; where `key` exists, overwrite the columns that the rows name."""
+    """Insert rows; where `key` exists, overwrite the columns that the rows name.
+
+    Args: defaults: further columns of new rows; existing ones keep what they have.
+    """
     if not rows:
         return
     target = table if isinstance(table, Table) else table.__table__
@@ -217,8 +225,11 @@ async def upsert(
     dialect = tx.get_bind().dialect.name
     insert = (sqlite.insert if dialect == "sqlite" else postgresql.insert)(target)
     changed = {name: insert.excluded[name] for name in rows[0] if name not in key}
-    statement = insert.on_conflict_do_update(index_elements=list(key), set_=changed)
-    await tx.execute(statement if changed else insert.on_conflict_do_nothing(index_elements=list(key)), list(rows))
+    if changed:
+        statement = insert.on_conflict_do_update(index_elements=list(key), set_=changed)
+    else:
+        statement = insert.on_conflict_do_nothing(index_elements=list(key))
+    await tx.execute(statement, [{**(defaults or {}), **row} for row in rows])
 
 
 def parse_url(text: str) -> URL:

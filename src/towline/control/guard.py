@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from towline.control.answers import SAFE_METHODS, response
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.ids import new_id
+from towline.control.metrics import RequestMeter
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 LARGEST_INTEGER = 2**63 - 1
@@ -25,6 +27,15 @@ DEEPEST_JSON = 64
 """Levels of nesting; our deepest body has six."""
 QUERY_FIELDS = 100
 """Fields of a query string; our longest list has a dozen."""
+
+
+class GuardedApi(FastAPI):
+    """An app whose guard is outside of everything, the framework's own limits and error pages included."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        control = self.state.control
+        inside = super().build_middleware_stack()
+        return RequestMeter(RequestGuard(inside, body_bytes=control.settings.body_bytes), control.metrics)
 
 
 class RequestGuard:
@@ -151,12 +162,30 @@ def _text_problem(text: str) -> str:
 
 
 def _with_request_id(send: Send, request_id: str) -> Send:
+    """Add the request's id to the answer, and give the framework's own 413, which is plain text, our shape."""
+    too_long = False
+
     async def sender(message: Message) -> None:
+        nonlocal too_long
         if message["type"] in ("http.response.start", "websocket.http.response.start"):
-            message = {**message, "headers": [*message.get("headers", ()), (b"x-request-id", request_id.encode())]}
+            headers = list(message.get("headers", ()))
+            too_long = message["status"] == 413 and (b"content-type", b"application/json") not in headers
+            if too_long:
+                headers = [
+                    (b"content-type", b"application/json"),
+                    (b"content-length", b"%d" % len(_too_long(request_id))),
+                ]
+            message = {**message, "headers": [*headers, (b"x-request-id", request_id.encode())]}
+        elif too_long:
+            message = {**message, "body": _too_long(request_id), "more_body": False}
         await send(message)
 
     return sender
+
+
+def _too_long(request_id: str) -> bytes:
+    error = ApiError(ErrorCode.TOO_LARGE, "the body is longer than this address takes")
+    return json.dumps(error.body(request_id)).encode()
 
 
 async def _refuse(error: ApiError, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:

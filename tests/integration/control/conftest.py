@@ -4,11 +4,27 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from tests.support.control_app import ControlApp, running_control
+
+from towline.control.access import passwords
 
 
 @pytest.fixture
 async def control_app(database_url: str, tmp_path: Path) -> AsyncIterator[ControlApp]:
     """A running control plane on a fresh database."""
     async with running_control(database_url, tmp_path) as app:
+        yield app
+
+
+@pytest.fixture(autouse=True)
+def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords with the least cost that argon2 has: these tests sign in hundreds of times."""
+    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+
+
+@pytest.fixture
+async def small_app(tmp_path: Path) -> AsyncIterator[ControlApp]:
+    """A control plane on SQLite alone, for what is decided before any database is asked."""
+    async with running_control(f"sqlite:///{tmp_path / 'towline.sqlite'}", tmp_path) as app:
         yield app

@@ -19,8 +19,8 @@ SHORTEST = 12
 LONGEST_BYTES = 1024
 """More is no password; argon2 would read it all."""
 
-_hasher = PasswordHasher()
-_nobody = _hasher.hash("nobody has this password")
+hasher = PasswordHasher()
+_nobody = hasher.hash("nobody has this password")
 """Verified against when there is no such user, so that the answer takes as long."""
 
 
@@ -37,7 +37,7 @@ class Passwords:
         """Return what is stored. Raises: ApiError: the password breaks a rule."""
         check_rules(password)
         async with self._slots:
-            return await asyncio.to_thread(_hasher.hash, normal(password))
+            return await asyncio.to_thread(hasher.hash, normal(password))
 
     async def verify(self, stored: str, password: str) -> bool:
         """Compare, in the same time whether or not there is such a user (`stored` empty)."""
@@ -65,6 +65,6 @@ def check_rules(password: str) -> None:
 
 def _matches(stored: str, password: str) -> bool:
     try:
-        return _hasher.verify(stored, password)
+        return hasher.verify(stored, password)
     except (Argon2Error, InvalidHashError):
         return False

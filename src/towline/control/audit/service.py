@@ -17,7 +17,7 @@ from sqlalchemy import select, update
 
 from towline.control.access.actor import Actor
 from towline.control.audit.models import AuditEvent, AuditHead
-from towline.control.db import Database, Transaction, now
+from towline.control.db import Database, Transaction, upsert
 from towline.control.ids import new_id
 from towline.control.logging import get_logger, redact_value
 
@@ -85,10 +85,9 @@ class AuditLog:
 async def _append(tx: Transaction, event: AuditEvent) -> None:
     head = update(AuditHead).where(AuditHead.id == 1).values(seq=AuditHead.seq + 1)
     row = (await tx.execute(head.returning(AuditHead.seq, AuditHead.hash))).one_or_none()
-    if row is None:
-        tx.add(AuditHead(id=1, seq=1, hash=GENESIS))
-        await tx.flush()
-        row = (await tx.execute(select(AuditHead.seq, AuditHead.hash).where(AuditHead.id == 1))).one()
+    if row is None:  # the first event ever, perhaps of two at once
+        await upsert(tx, AuditHead, [{"id": 1}], key=["id"], defaults={"seq": 0, "hash": GENESIS})
+        row = (await tx.execute(head.returning(AuditHead.seq, AuditHead.hash))).one()
     event.seq, event.prev_hash = row.seq, row.hash
     event.at = await tx.now()
     event.hash = chain_hash(event)
@@ -148,4 +147,4 @@ def _broken(event: AuditEvent, last_seq: int, last_hash: str) -> str:
     return "" if chain_hash(event) == event.hash else "it was changed"
 
 
-__all__ = ["AuditLog", "Result", "Verdict", "chain_hash", "now", "verify"]
+__all__ = ["AuditLog", "Result", "Verdict", "chain_hash", "verify"]
