@@ -23,6 +23,7 @@ from towline.control.jobs.service import Jobs
 from towline.control.links.door import Door
 from towline.control.links.registry import Links
 from towline.control.links.revocations import Revocations
+from towline.control.streams.meters import StreamMeters
 from towline.tunnel.accept import LinkAcceptor
 from towline.wire import link
 
@@ -39,11 +40,12 @@ class Fleet:
 
     def __init__(self, control: ControlPlane) -> None:
         db, audit, clock = control.db, control.audit, control.clock
-        self.clock = clock
+        self.db, self.audit, self.clock = db, audit, clock
         self.identity = identity = server_identity(control)
         self.replica = new_id("evt")
         self.tasks = TaskOwner("links")
         self.links = Links(clock=clock)
+        self.streams = StreamMeters(control.metrics.registry, clock=clock)
         self.reports = Reports(db, control.bus, clock=clock)
         self.admissions = Admissions(
             db,
@@ -93,6 +95,7 @@ class Fleet:
         await self.revocations.stop()
         await self.admissions.stop()
         await self.tasks.close()
+        await self.streams.stop()
         await self.reports.stop()
 
 

@@ -235,6 +235,18 @@ def containers_anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> S
     )
 
 
+async def container_named(tx: Transaction, cluster_id: str, name: str, shortest_id: int) -> InventoryContainer | None:
+    """Return a container by its name, its id, or the beginning of its id when that fits one alone."""
+    exact = or_(InventoryContainer.name == name, InventoryContainer.container_id == name)
+    here = select(InventoryContainer).where(InventoryContainer.cluster_id == cluster_id)
+    found = (await tx.execute(here.where(exact).limit(1))).scalar_one_or_none()
+    if found is not None or len(name) < shortest_id:
+        return found
+    begins = InventoryContainer.container_id.startswith(name, autoescape=True)
+    candidates = (await tx.execute(here.where(begins).limit(2))).scalars().all()
+    return candidates[0] if len(candidates) == 1 else None
+
+
 def projects(cluster_id: str, *, search: str = "") -> Select[Any]:
     query = select(InventoryProject).where(InventoryProject.cluster_id == cluster_id)
     if search:
@@ -246,9 +258,7 @@ async def projects_named(tx: Transaction, wanted: Collection[tuple[str, str]]) -
     """Return the projects that are named by cluster id and name."""
     if not wanted:
         return ()
-    query = select(InventoryProject).where(
-        tuple_(InventoryProject.cluster_id, InventoryProject.name).in_(list(wanted))
-    )
+    query = select(InventoryProject).where(tuple_(InventoryProject.cluster_id, InventoryProject.name).in_(list(wanted)))
     return (await tx.execute(query)).scalars().all()
 
 

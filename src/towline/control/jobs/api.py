@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from towline.control.access.actor import AccessLost
 from towline.control.access.dependencies import Access, Permission, Resource, needs
 from towline.control.fleet import Fleet
-from towline.control.jobs.follow import KEEP_ALIVE, follow, show_event, sse
+from towline.control.jobs.follow import EVENT_STREAM, KEEP_ALIVE, follow, show_event, sse
 from towline.control.jobs.models import Job
 from towline.control.jobs.service import show
 from towline.control.listing import ListQuery, Page, list_query
@@ -22,7 +22,6 @@ CanRead = Annotated[Access, needs(Permission.JOB_READ)]
 CanCancel = Annotated[Access, needs(Permission.JOB_CANCEL)]
 MOST_EVENTS = 5000
 """Events of one answer without `follow`; ask again with `after` for more."""
-EVENT_STREAM = "text/event-stream"
 
 
 class Named(BaseModel):

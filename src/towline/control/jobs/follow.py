@@ -70,4 +70,5 @@ def sse(event: str, data: Any, *, id: int | None = None) -> bytes:
     return f"{head}event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()
 
 
+EVENT_STREAM = "text/event-stream"
 KEEP_ALIVE = b": still here\n\n"
