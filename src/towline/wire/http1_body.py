@@ -127,9 +127,7 @@ class ChunkedReader:
 
     def _take_line(self, line: bytes) -> None:
         if self._remaining == self._AFTER_DATA:
-            if line:
-                raise HeadError(400, "bad_chunk", "a chunk is longer than it said")
-            self._remaining = self._LINE
+            self._remaining = self._LINE  # `_line_end` lets nothing but the empty line through here
         elif self._remaining == self._TRAILERS:
             self._take_trailer(line)
         else:

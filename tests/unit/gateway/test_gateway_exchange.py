@@ -1,5 +1,6 @@
 """One connection of the edge in memory: every byte boundary, every way to leave, back-pressure, and single writes."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
@@ -248,3 +249,41 @@ async def test_idle_connection_is_closed_after_its_time() -> None:
     assert not edge.transport.is_closed
     edge.client.check(now + edge.options.keep_alive_timeout + 1)
     assert edge.transport.is_closed
+
+
+@pytest.mark.parametrize("request_bytes", [POST, CHUNKED])
+async def test_request_behind_a_body_is_answered_next(request_bytes: bytes) -> None:
+    edge = MemoryEdge()
+    edge.send(request_bytes + GET.replace(b" / ", b" /second "))
+    edge.target.answer(OK)
+    await asyncio.sleep(0)  # the next request starts in a turn of its own
+    assert b"GET /second HTTP/1.1\r\n" in edge.target.got()
+    edge.target.answer(OK)
+    assert edge.transport.written == OK + OK
+
+
+async def test_upstream_connection_is_not_used_again_after_an_upgrade_that_failed() -> None:
+    edge = MemoryEdge()
+    edge.send(UPGRADE)
+    edge.target.answer(OK)
+    assert edge.target.connections[0][1].is_closed
+    assert edge.transport.written.endswith(b"Connection: close\r\n\r\nok")
+    assert edge.transport.is_closed
+
+
+@pytest.mark.parametrize("answer", [OK, b"HTTP/1.1 204 No\r\n\r\n"])
+async def test_upstream_connection_with_bytes_behind_its_answer_is_not_used_again(answer: bytes) -> None:
+    edge = MemoryEdge()
+    edge.send(GET)
+    edge.target.answer(answer + OK)
+    assert edge.transport.written == answer
+    assert edge.target.connections[0][1].is_closed
+
+
+async def test_next_head_has_to_arrive_in_time_once_it_has_begun() -> None:
+    edge = MemoryEdge()
+    edge.send(GET)
+    edge.target.answer(OK)
+    edge.send(b"GET / HT")
+    edge.client.check(edge.context.now() + edge.options.header_timeout + 1)
+    assert edge.transport.written[len(OK) :].startswith(b"HTTP/1.1 408 ")
