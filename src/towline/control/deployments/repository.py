@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, delete, func, select, tuple_, update
+from sqlalchemy.orm import defer
 
 from towline.control.db import Transaction
 from towline.control.deployments.models import Deployment, Revision, SecretVersion
@@ -71,9 +72,12 @@ async def by_ids(tx: Transaction, ids: Sequence[str]) -> Sequence[Deployment]:
     return (await tx.scalars(select(Deployment).where(Deployment.id.in_(ids)))).all()
 
 
-async def on_clusters(tx: Transaction, cluster_ids: Sequence[str]) -> Sequence[Deployment]:
-    """Return the deployments of some clusters; of every cluster when none is named."""
-    query = select(Deployment).where(Deployment.removed_at.is_(None))
+async def present(
+    tx: Transaction, cluster_ids: Sequence[str], *, after: str = "", limit: int = 10_000
+) -> Sequence[Deployment]:
+    """Return deployments of some clusters that were not removed, by id; of every cluster when none is named."""
+    query = select(Deployment).where(Deployment.removed_at.is_(None), Deployment.id > after)
+    query = query.order_by(Deployment.id).limit(limit)
     if cluster_ids:
         query = query.where(Deployment.cluster_id.in_(cluster_ids))
     return (await tx.scalars(query)).all()
@@ -139,10 +143,11 @@ def revisions(deployment_id: str) -> Select[Any]:
 
 
 async def numbered(tx: Transaction, wanted: Sequence[tuple[str, int]]) -> dict[str, Revision]:
-    """Return the named revisions, one for each deployment, by deployment id."""
+    """Return the named revisions, one for each deployment, by deployment id. Without their files: for lists."""
     if not wanted:
         return {}
     query = select(Revision).where(tuple_(Revision.deployment_id, Revision.number).in_(wanted))
+    query = query.options(defer(Revision.compose, raiseload=True), defer(Revision.sealed_values, raiseload=True))
     return {each.deployment_id: each for each in (await tx.scalars(query)).all()}
 
 
@@ -160,6 +165,20 @@ async def good_revisions(tx: Transaction, deployment_id: str) -> Sequence[Revisi
     return (await tx.scalars(query)).all()
 
 
+_NEVER_GOOD = (Outcome.FAILED, Outcome.SUPERSEDED, Outcome.CANCELLED)
+
+
+async def with_old_content(tx: Transaction, keep_failed: int) -> Sequence[str]:
+    """Return the deployments that keep the files of more revisions that never were good than they should."""
+    query = (
+        select(Revision.deployment_id)
+        .where(Revision.compose.is_not(None), Revision.outcome.in_(_NEVER_GOOD))
+        .group_by(Revision.deployment_id)
+        .having(func.count() > keep_failed)
+    )
+    return (await tx.scalars(query)).all()
+
+
 async def drop_old_content(tx: Transaction, deployment_id: str, keep_failed: int) -> int:
     """Drop the content of all but the newest revisions that never were good. Returns: of how many."""
     failed = (
@@ -167,7 +186,7 @@ async def drop_old_content(tx: Transaction, deployment_id: str, keep_failed: int
         .where(
             Revision.deployment_id == deployment_id,
             Revision.compose.is_not(None),
-            Revision.outcome.in_([Outcome.FAILED, Outcome.SUPERSEDED, Outcome.CANCELLED]),
+            Revision.outcome.in_(_NEVER_GOOD),
         )
         .order_by(Revision.number.desc())
         .offset(keep_failed)

@@ -30,8 +30,12 @@ _log = get_logger("deployments")
 TOPICS = ("inventory", "cluster", "job", "deployment")
 GATHER_SECONDS = 0.2
 """Hints are gathered for this long: a deploy of ten containers is one look, not ten."""
-ROUND_SECONDS = 60.0
-"""Between two looks at everything, and at what is due: drift is seen within a minute even without a hint."""
+BATCH = 100
+"""Deployments that are judged in one go: some 20 ms, in which nothing else runs."""
+DUE_SECONDS = 60.0
+"""Between two looks at what is due."""
+ROUND_SECONDS = 300.0
+"""Between two looks at everything. Verdicts change with what is reported, and each report is a hint."""
 RETENTION_SECONDS = 3600.0
 KEEP_FAILED = 10
 """Revisions that never were good whose files are kept, newest first: enough to see what was tried."""
@@ -78,6 +82,7 @@ class Upkeep:
         self._tasks.spawn("hints", self._take_hints())
         self._tasks.spawn("states", self._keep_states())
         self._tasks.spawn("rounds", self._every(ROUND_SECONDS, self.round))
+        self._tasks.spawn("due", self._every(DUE_SECONDS, self.prune_due))
         self._tasks.spawn("retention", self._every(RETENTION_SECONDS, self.retain))
 
     async def stop(self) -> None:
@@ -88,9 +93,18 @@ class Upkeep:
 
     async def refresh(self, cluster_ids: Sequence[str] = ()) -> int:
         """Judge the deployments of some clusters, or of all, and keep what changed. Returns: how many changed."""
-        async with self._db.read() as tx:
-            found = await repository.on_clusters(tx, cluster_ids)
-            known = await views.gather(tx, self._fleet, self._queue, found)
+        changed, after = 0, ""
+        while True:
+            async with self._db.read() as tx:
+                found = await repository.present(tx, cluster_ids, after=after, limit=BATCH)
+                known = await views.gather(tx, self._fleet, self._queue, found)
+            changed += await self._keep(found, known)
+            if len(found) < BATCH:
+                return changed
+            after = found[-1].id
+
+    async def _keep(self, found: Sequence[Deployment], known: views.Known) -> int:
+        """Write down the verdicts that differ from those kept."""
         changed = [
             (deployment, verdict)
             for deployment in found
@@ -123,11 +137,10 @@ class Upkeep:
     # -- rounds --------------------------------------------------------------------------------
 
     async def round(self) -> None:
-        """Look at everything once, and do what is due."""
+        """Look at everything once."""
         await self.refresh()
         async with self._db.read() as tx:
             self._figures.states(await repository.count_states(tx))
-        await self.prune_due()
 
     async def prune_due(self) -> int:
         """Queue the prunings that are due on hosts that are there. Returns: how many."""
@@ -160,7 +173,7 @@ class Upkeep:
     async def retain(self) -> None:
         """Drop what is no longer kept: old failed content, unused secrets and bundles, removed deployments."""
         async with self._db.read() as tx:
-            ids = [each.id for each in await repository.on_clusters(tx, ())]
+            ids = await repository.with_old_content(tx, KEEP_FAILED)
         for deployment_id in ids:
             async with self._db.begin() as tx:
                 if await repository.drop_old_content(tx, deployment_id, KEEP_FAILED):
@@ -169,7 +182,7 @@ class Upkeep:
             await repository.purge_removed(tx, await tx.now() - timedelta(days=KEEP_REMOVED_DAYS))
         await self._bundles.drop_unused(repository.bundles_in_use, self._keep_bundle_days)
 
-    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         while True:
             await self._clock.sleep(seconds)
             await self._guarded(work.__name__, work())
