@@ -13,7 +13,7 @@ from typing import IO
 import structlog
 
 import towline
-from towline.agent import files, logging, policy, update
+from towline.agent import files, logging, policy, status, update
 from towline.agent.bundles import BundleStore
 from towline.agent.docker import compose
 from towline.agent.docker.engine import Engine, find_host
@@ -39,6 +39,7 @@ from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel import dial, trust
 from towline.tunnel.reconnect import Ending, LinkKeeper
+from towline.tunnel.session import LinkSession
 from towline.wire import link
 
 EXIT_STOPPED = 0
@@ -104,7 +105,7 @@ class Agent:
             owner=self.owner,
             clock=clock,
         )
-        handler = LinkHandler(
+        self.handler = LinkHandler(
             store=self.store,
             runner=self.runner,
             journal=self.host.journal,
@@ -119,7 +120,7 @@ class Agent:
             addresses=self._addresses,
             route=self._route,
             signer=self.signer,
-            connected=handler.connected,
+            connected=self._connected,
             owner=self.owner,
             clock=clock,
         )
@@ -135,7 +136,10 @@ class Agent:
             self.owner.spawn("inventory", self.inventory.run())
             self.owner.spawn("capabilities", self.reports.watch())
             self.owner.spawn("sweeping", self._sweep())
-            return await self.keeper.run()
+            self._note_status(connected=False)
+            ending = await self.keeper.run()
+            self._note_status(connected=False, reason=ending.reason)
+            return ending
         finally:
             await self._say_goodbye()
             await self.owner.close()
@@ -168,6 +172,25 @@ class Agent:
             environment=dict(os.environ),
             user_agent=f"towline-agent/{towline.__version__}",
         )
+
+    async def _connected(self, session: LinkSession, welcome: link.Welcome) -> None:
+        await self.handler.connected(session, welcome)
+        self._note_status(connected=True)
+        session.on_close(lambda closed: self._note_status(connected=False, reason=str(closed)))
+
+    def _note_status(self, *, connected: bool, reason: str = "") -> None:
+        known = self.keeper.status
+        left = status.Status(
+            pid=os.getpid(),
+            version=towline.__version__,
+            connected=connected,
+            server=known.server,
+            cluster=self.store.current.cluster_name,
+            since=self.clock.now().timestamp(),
+            last_error=reason or known.last_error,
+            reconnects=known.reconnects,
+        )
+        status.write(self.settings.state_folder, left)
 
     def _streams_open(self) -> int:
         session = self.keeper.session
