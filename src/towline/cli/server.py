@@ -98,7 +98,7 @@ async def _reset(loaded: "Settings", username: str, password: str) -> str:
     from towline.control.access import setup
     from towline.control.opening import opened
 
-    async with opened(loaded) as control:
+    async with opened(loaded, exclusive=False) as control:
         return await setup.reset_admin(control, username, password)
 
 

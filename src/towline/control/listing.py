@@ -30,8 +30,8 @@ LARGEST_LIMIT = 500
 SEARCH_CHARACTERS = 100
 CURSOR_CHARACTERS = 600
 _SIGNATURE_BYTES = 12
-_key = os.urandom(32)
-"""Cursors outlive no restart: a list is then read from its beginning."""
+_key = [os.urandom(32)]
+"""Replaced by one made from the sealing keys, so that every process of one installation takes a cursor."""
 
 Item = TypeVar("Item")
 Row = TypeVar("Row")
@@ -105,6 +105,11 @@ async def fetch(
     return Listed([row[0] for row in page], cursor, total)
 
 
+def use_key(key: bytes) -> None:
+    """Sign cursors with this key from now on."""
+    _key[0] = key
+
+
 def contains(column: Column, text: str) -> ColumnElement[bool]:
     """Return the condition that a column holds a text, whatever its case; `%` and `_` mean themselves."""
     return func.lower(column).contains(text.lower(), autoescape=True)
@@ -143,4 +148,4 @@ def _read_cursor(cursor: str, wanted: str) -> tuple[Any, Any]:
 
 
 def _sign(body: bytes) -> bytes:
-    return hmac.digest(_key, body, hashlib.sha256)[:_SIGNATURE_BYTES]
+    return hmac.digest(_key[0], body, hashlib.sha256)[:_SIGNATURE_BYTES]

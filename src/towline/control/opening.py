@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.control import schema
+from towline.control import listing, schema
 from towline.control.access import setup
 from towline.control.app import ControlPlane
 from towline.control.bus import Bus
@@ -27,17 +27,25 @@ BACKUPS = "backups"
 
 
 @asynccontextmanager
-async def opened(settings: Settings, *, clock: Clock = REAL_CLOCK) -> AsyncIterator[ControlPlane]:
-    """Hold a control plane whose database is ready; its loops are not started. Raises: StartupError."""
+async def opened(
+    settings: Settings, *, clock: Clock = REAL_CLOCK, exclusive: bool = True
+) -> AsyncIterator[ControlPlane]:
+    """Hold a control plane whose database is ready; its loops are not started.
+
+    Args: exclusive: False for a short command beside a running server.
+    Raises: StartupError.
+    """
     make_folder(settings.data_folder)
     lock = ProcessLock(settings.data_folder)
-    lock.acquire()
+    if exclusive:
+        lock.acquire()
     try:
         bus = Bus()
         db = Database(settings.resolved_database_url(), bus=bus)
         try:
             await schema.prepare(db, settings.data_folder / BACKUPS, settings.backups_kept)
             ring = await canary.open_ring(db, settings.data_folder / KEYS, settings.sealing_key_files)
+            listing.use_key(ring.derive("list cursors"))
             control = ControlPlane(settings, db, bus, Sealer(ring), clock=clock)
             control.setup_token = await setup.prepare(control)
             try:

@@ -5,14 +5,38 @@ A small beginning of the gateway's routes: from the `published` setting, without
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from towline.control.errors import StartupError
+from towline.aio.tasks import TaskOwner
+from towline.control.access.actor import system_access
+from towline.control.bus import RESYNC
+from towline.control.errors import ApiError, StartupError
+from towline.control.logging import get_logger
 from towline.control.settings import Settings
-from towline.gateway.interfaces import Route
+from towline.gateway.interfaces import Answer, Route, ToTarget
+from towline.gateway.tunnelled import TunnelConnector
+from towline.tunnel.session import Session
+from towline.wire import streams
 
 if TYPE_CHECKING:
     from towline.control.app import ControlPlane
+
+_log = get_logger("published")
+
+LOOK_INTERVAL = 30.0
+"""Seconds between two looks for clusters that did not exist, or were renamed, when no hint comes."""
+AWAY = Answer(503, "cluster_unknown", "what is published under this name is not set up yet")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTarget:
+    """One entry of the setting."""
+
+    cluster: str
+    host: str
+    port: int
 
 
 class PublishedRoutes:
@@ -21,27 +45,72 @@ class PublishedRoutes:
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._targets = parse(control.settings)
-        self._routes: dict[str, Route] = {}
+        self._routes: dict[str, Route] = dict.fromkeys(self._targets, AWAY)
+        self._clusters: dict[str, str] = {}
+        self._tasks = TaskOwner("published")
+
+    def __repr__(self) -> str:
+        return f"<PublishedRoutes {','.join(self._routes)}>"
 
     async def start(self) -> None:
-        """Make the routes."""
+        """Make the routes and keep them right."""
+        if self._targets:
+            await self.refresh()
+            self._tasks.spawn("refresh", self._refresh_for_ever())
 
     async def stop(self) -> None:
-        """Forget them."""
-        self._routes.clear()
+        """Stop following changes."""
+        await self._tasks.close()
 
     def find(self, host: str) -> Route | None:
         """Return the route of a host name; None for one that is not published."""
         return self._routes.get(host)
 
+    async def refresh(self) -> None:
+        """Look each cluster's name up; a route stays the same object while its cluster does."""
+        for name, target in self._targets.items():
+            cluster_id = await self._cluster_id(target.cluster)
+            if cluster_id == self._clusters.get(name, ""):
+                continue
+            self._clusters[name] = cluster_id
+            self._routes[name] = self._route(name, target, cluster_id) if cluster_id else AWAY
+            _log.info("published", host=name, cluster=cluster_id or "unknown", port=target.port)
 
-def parse(settings: Settings) -> dict[str, tuple[str, str, int]]:
-    """Return host name to cluster, address and port. Raises: StartupError."""
+    def _route(self, name: str, target: PublishedTarget, cluster_id: str) -> Route:
+        links = self._control.fleet.links
+
+        def session() -> Session | None:
+            found = links.of_cluster(cluster_id)
+            return found.session if found is not None else None
+
+        return ToTarget(name, TunnelConnector(session, streams.Tcp(host=target.host, port=target.port)))
+
+    async def _cluster_id(self, name: str) -> str:
+        try:
+            return (await self._control.fleet.clusters.get(system_access("published"), name)).row.id
+        except ApiError:
+            return ""
+
+    async def _refresh_for_ever(self) -> None:
+        async with self._control.bus.subscribe("cluster", RESYNC) as events:
+            while True:
+                try:
+                    async with asyncio.timeout(LOOK_INTERVAL):
+                        await anext(events)
+                except TimeoutError:
+                    pass
+                except StopAsyncIteration:
+                    return
+                await self.refresh()
+
+
+def parse(settings: Settings) -> dict[str, PublishedTarget]:
+    """Return the targets by host name. Raises: StartupError: an entry that is none."""
     found = {}
     for host, target in settings.published.items():
         cluster, slash, address = target.partition("/")
         name, colon, port = address.rpartition(":")
-        if not slash or not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        if not slash or not colon or not cluster or not name or not port.isdigit() or not 0 < int(port) < 65536:
             raise StartupError(f"published: {host} must name CLUSTER/ADDRESS:PORT, not {target!r}")
-        found[host.lower()] = (cluster, name.strip("[]"), int(port))
+        found[host.lower()] = PublishedTarget(cluster, name.strip("[]"), int(port))
     return found

@@ -37,6 +37,8 @@ from towline.gateway.options import EdgeOptions
 _log = get_logger("server")
 
 SOCKET = "api.sock"
+PRIVATE = 0o077
+"""Mode bits that no file of ours gets: everything in the data folder is for the server's user alone."""
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -122,6 +124,7 @@ async def serve(settings: Settings, *, ready: Ready | None = None, stop: asyncio
 
 def run(settings: Settings, *, ready: Ready | None = None) -> None:
     """Run the server in this process until it is told to stop. Raises: StartupError."""
+    os.umask(PRIVATE)
     logging.configure(settings.log_level, settings.log_format)
     keep_large_blocks()
     uvloop.run(serve(settings, ready=ready))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import stat
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,10 @@ class KeyRing:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self._keys)
+
+    def derive(self, purpose: str) -> bytes:
+        """Return a key for something that is no secret at rest, the same in every process of this installation."""
+        return hmac.digest(self._keys[next(iter(self._keys))], b"towline-derive|" + purpose.encode(), hashlib.sha256)
 
     def key(self, name: str) -> bytes:
         """Return a key. Raises: KeyError: it is not in the ring."""
