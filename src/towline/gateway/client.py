@@ -202,14 +202,18 @@ class ClientConnection(asyncio.Protocol):
         if head.framing is not Framing.NONE:
             self._window_start, self._window_bytes = self.context.now(), 0
         self.exchange = exchange = Exchange(self, head, peer, self.context.next_request_id())
-        if isinstance(route, ToTarget):
-            exchange.forward(route, route.connector)
-        elif isinstance(route, ToApi):
-            exchange.forward(None, self.context.api)
-        elif isinstance(route, Answer):
-            exchange.answer(route)
-        else:
-            exchange.answer(Answer(426, "upgrade_required", "agents connect here by WebSocket"))
+        try:
+            if isinstance(route, ToTarget):
+                exchange.forward(route, route.connector)
+            elif isinstance(route, ToApi):
+                exchange.forward(None, self.context.api)
+            elif isinstance(route, Answer):
+                exchange.answer(route)
+            else:
+                exchange.answer(Answer(426, "upgrade_required", "agents connect here by WebSocket"))
+        except Exception:
+            _log.exception("forwarding failed", host=head.host, request=exchange.request_id)
+            self.abort()
 
     def _route(self, head: RequestHead, peer: Peer) -> Route:
         if self._sni is not None and head.host != self._sni and not peer.trusted_proxy:

@@ -287,3 +287,12 @@ async def test_next_head_has_to_arrive_in_time_once_it_has_begun() -> None:
     edge.send(b"GET / HT")
     edge.client.check(edge.context.now() + edge.options.header_timeout + 1)
     assert edge.transport.written[len(OK) :].startswith(b"HTTP/1.1 408 ")
+
+
+async def test_connector_that_fails_unexpectedly_costs_one_connection() -> None:
+    edge = MemoryEdge()
+    edge.target.connect = None  # type: ignore[method-assign, assignment]  # a connector with a bug
+    edge.send(GET)
+    assert edge.transport.is_aborted
+    edge.leave()
+    assert len(edge.records) == 1
