@@ -242,3 +242,18 @@ async def test_a_check_on_the_host_knows_the_secrets(bench: Bench) -> None:
     await bench.finish(order, detail={"errors": [{"message": "no", "line": 3}]})
     found = (await bench.client.get(f"/api/v1/jobs/{job['id']}")).json()
     assert found["detail"]["errors"] == [{"message": "no", "line": 3}]
+
+
+async def test_a_link_that_is_lost_while_a_bundle_travels_only_delays_the_deploy(bench: Bench) -> None:
+    bench.agent.on_stream = lambda incoming: bench.agent.cut()
+    await bench.connect()
+    sent = await bench.client.put("/api/v1/bundles", content=tar(big=bytes(3_000_000)))
+    made = await bench.deploy(bundle=sent.json()["digest"])
+    await bench.agent.ended()
+    store = Store(bench.agent)
+    await bench.connect()
+    order, _ = await bench.order()
+    assert order.job_id == made["job"]["id"]
+    await bench.finish(order)
+    assert list(store.kept) == [sent.json()["digest"]]
+    assert (await bench.shown())["revision"] == 1

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sqlalchemy.exc import IntegrityError
 
-from towline.aio.streams import ByteStream, StreamError
+from towline.aio.streams import ByteStream, EndedThere, StreamError
 from towline.compose import bundle as rules
 from towline.compose.errors import BundleRefused
 from towline.control.access.actor import Access
@@ -90,8 +90,10 @@ class BundleService:
                 await self._send(org_id, digest, session)
         except TimeoutError as error:
             raise ApiError(ErrorCode.AGENT_TIMEOUT, "the agent did not take the bundle in time") from error
-        except StreamError as error:
+        except EndedThere as error:
             raise ApiError(ErrorCode.AGENT_REFUSED, f"the agent did not take the bundle: {error}") from error
+        except StreamError as error:
+            raise ApiError(ErrorCode.AGENT_AWAY, f"the link was lost while the bundle travelled: {error}") from error
 
     async def drop_unused(self, in_use: BundlesInUse, keep_days: float) -> int:
         """Delete what no revision names and nobody touched for some days. Returns: how many."""
