@@ -26,7 +26,9 @@ class BundleOut(BaseModel):
     "",
     status_code=201,
     max_body_size=FRAMEWORK_BYTES,
-    openapi_extra={"requestBody": {"content": {"application/x-tar": {}}}},
+    openapi_extra={
+        "requestBody": {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
+    },
 )
 async def put_bundle(request: Request, access: Annotated[Access, needs(Permission.DEPLOYMENT_WRITE)]) -> BundleOut:
     """Store the files beside a Compose file: an uncompressed tar, 32 MiB at most. Repeating it changes nothing."""
