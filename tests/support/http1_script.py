@@ -125,6 +125,8 @@ BAD_REQUESTS: dict[str, tuple[bytes, set[int]]] = {
     "LF in a chunk extension": (CHUNKED + b"5;a=\nb\r\nhello\r\n0\r\n\r\n", {400}),
     "CR in a chunk extension": (CHUNKED + b"5;a=\rb\r\nhello\r\n0\r\n\r\n", {400}),
     "chunk extension of 1 MB": (CHUNKED + b"5;a=" + b"x" * 1_000_000 + b"\r\nhello\r\n0\r\n\r\n", {400}),
+    "chunk extension that is no token": (CHUNKED + b"5;\xd6=b\r\nhello\r\n0\r\n\r\n", {400}),
+    "chunk extension with a blank": (CHUNKED + b"5; a=b\r\nhello\r\n0\r\n\r\n", {400}),
     "many chunk extensions": (CHUNKED + (b"1;a=" + b"x" * 900 + b"\r\nh\r\n") * 100 + b"0\r\n\r\n", {400}),
     "endless trailers": (CHUNKED + b"0\r\n" + b"".join(b"T%d: x\r\n" % n for n in range(5000)) + b"\r\n", {400, 431}),
     "one endless trailer": (CHUNKED + b"0\r\nT: " + b"x" * 100_000 + b"\r\n\r\n", {400, 431}),

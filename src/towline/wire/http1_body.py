@@ -19,7 +19,8 @@ MAX_TRAILERS = 32
 
 LAST_CHUNK = b"0\r\n\r\n"
 
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})([ \t]*;[\t\x20-\x7e\x80-\xff]*)?")
+_EXTENSION = rb""";[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|"(?:[\t !#-\[\]-~]|\\[\t -~])*"))?"""
+_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:%s)*)" % _EXTENSION)  # no blanks, as llhttp has it
 
 
 class BodyReader(Protocol):

@@ -46,6 +46,11 @@ def test_chunked_body_keeps_trailers_and_rest() -> None:
     assert reader.rest == b"GET /"
 
 
+@pytest.mark.parametrize("extension", [b";a", b";a=b", b';a="b;c\\"d"', b";a=1;b=2"])
+def test_wellformed_chunk_extension_is_read_over(extension: bytes) -> None:
+    assert ChunkedReader().feed(b"5" + extension + b"\r\nhello\r\n0\r\n\r\n") == [b"hello"]
+
+
 def test_pieces_before_a_broken_chunk_are_not_returned_with_it() -> None:
     with pytest.raises(HeadError):
         ChunkedReader().feed(b"5\r\nhello\r\nzz\r\n")
