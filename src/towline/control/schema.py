@@ -22,7 +22,6 @@ from sqlalchemy.exc import DBAPIError
 from towline.control.db import Database, sqlite_migration_engine
 from towline.control.errors import StartupError
 from towline.control.logging import get_logger
-from towline.control.tables import metadata
 
 _log = get_logger("schema")
 
@@ -51,7 +50,7 @@ async def prepare(db: Database, backups: Path, kept: int) -> None:
             await asyncio.to_thread(_check_file, path)
         current = await current_revision(db)
         _refuse_newer(current)
-        if current is not None and current == scripts().get_current_head():
+        if current == scripts().get_current_head():
             return
         if path is not None and current is not None:
             copy = await asyncio.to_thread(backup_sqlite, path, backups, current, kept)
@@ -93,10 +92,7 @@ def _upgrade(connection: Connection) -> None:
     try:
         alembic = config()
         alembic.attributes["connection"] = connection
-        if scripts().get_current_head() is None:
-            metadata.create_all(connection)
-        else:
-            upgrade(alembic, "head")
+        upgrade(alembic, "head")
         if not postgres:
             _check_references(connection)
         connection.commit()
