@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+import base64
 import secrets
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+import msgspec
 
 from towline.agent import identity
 from towline.agent.bundles import BundleStore
@@ -22,7 +24,8 @@ from towline.agent.policy import LocalPolicy
 from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
 from towline.aio.tasks import TaskOwner
-from towline.wire import link, orders
+from towline.compose import bundle
+from towline.wire import link, orders, sealed
 
 PATIENCE = 60.0
 """Seconds that a test waits for a job on a busy machine."""
@@ -70,7 +73,6 @@ class AgentHost:
         self.owner = TaskOwner("test agent")
         self.published: asyncio.Event = asyncio.Event()
         self.runner = Runner(self.host, self.owner, lambda _: self.published.set())
-        self._numbers = itertools.count(1)
 
     async def submit(self, kind: str, order: orders.Order, *, timeout: float = 60.0, job_id: str = "") -> str:
         """Order a job; returns its id."""
@@ -107,6 +109,26 @@ class AgentHost:
 
     def folder(self, project: str) -> Path:
         return self.host.settings.projects / project
+
+    def with_secrets(self, order: orders.Deploy, secrets_: dict[str, str]) -> orders.Deploy:
+        """Seal secrets into an order, as the control plane does."""
+        identity_ = self.host.identity.current
+        info = orders.seal_info(org_id=order.org_id, deployment_id=order.deployment_id, agent_id=identity_.agent_id)
+        public = identity_.unseal_key().public_key().public_bytes_raw()
+        text = sealed.seal(public, info, msgspec.json.encode(secrets_))
+        return msgspec.structs.replace(
+            order, sealed_secrets=base64.b64encode(text).decode(), secret_names=tuple(secrets_)
+        )
+
+    def with_bundle(self, order: orders.Deploy, contents: dict[str, bytes]) -> orders.Deploy:
+        """Put a bundle into the store and name it in an order."""
+        made = bundle.of(bundle.File(path, bundle.EntryKind.FILE, data) for path, data in contents.items())
+        data = bundle.write_tar(made)
+        if not self.host.bundles.has(made.digest):
+            receiving = self.host.bundles.begin(made.digest, len(data))
+            receiving.feed(data)
+            receiving.finish()
+        return msgspec.structs.replace(order, bundle=made.digest)
 
     async def stop(self) -> None:
         """Stop as an agent does: what runs under a shim runs on."""

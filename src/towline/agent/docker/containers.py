@@ -50,8 +50,13 @@ class RestartPolicy(msgspec.Struct, frozen=True, rename="pascal"):
     name: str = ""
 
 
+class LogConfig(msgspec.Struct, frozen=True, rename="pascal"):
+    type: str = ""
+
+
 class HostConfig(msgspec.Struct, frozen=True, rename="pascal"):
     restart_policy: RestartPolicy = RestartPolicy()
+    log_config: LogConfig = LogConfig()
     network_mode: str = ""
 
 
@@ -73,6 +78,8 @@ class Inspected(msgspec.Struct, frozen=True, rename="pascal"):
     created: str = ""
     image: str = ""
     restart_count: int = 0
+    log_path: str = ""
+    """Where the engine keeps the log; seen from the engine."""
     state: State = State()
     config: Config = Config()
     host_config: HostConfig = HostConfig()

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from towline.agent.docker import presence
 from towline.agent.docker.compose import ComposeTool
 from towline.agent.errors import JobFailed
 from towline.agent.jobs.context import JobContext
@@ -24,13 +25,9 @@ MAX_RUNS = 6
 
 MAX_ERROR_CHARACTERS = 2_000
 
-# What the Docker CLI and Compose print when the engine goes away under them.
+# What Compose prints when the engine itself cannot be reached; a registry that refuses connections is another thing.
 _DOCKER_GONE = re.compile(
-    r"cannot connect to the docker daemon|error during connect|connection refused|unexpected eof|\beof\b|"
-    r"broken pipe|connection reset|transport is closing|daemon is shutting down|server is shutting down|"
-    r"no such file or directory.*docker\.sock|use of closed network connection|"
-    r"containerd.*(?:not running|unavailable)|context canceled.*daemon|ttrpc: closed|shim.*(?:killed|disconnected)",
-    re.IGNORECASE,
+    r"cannot connect to the docker daemon|error during connect|daemon is shutting down|docker\.sock", re.IGNORECASE
 )
 
 
@@ -97,9 +94,10 @@ class Commands:
                     step.name,
                     Command(chosen, folder, self._tool.environment(docker_config), timeout),
                 )
-            ended = await self._finish(step, run)
+            async with presence.watched(self._context.host.engine) as docker:
+                ended = await self._finish(step, run)
             self._spent.add(run.folder)
-            if ended is not None and (ended.code == 0 or not await self._was_docker_gone(step, run, ended)):
+            if ended is not None and (ended.code == 0 or not await self._was_docker_gone(run, ended, docker.lost)):
                 return self._judged(step, run, ended)
             await self._context.wait_for_docker(step.stage)
         raise JobFailed(step.code, f"{step.what}: Docker went away {MAX_RUNS} times")
@@ -115,10 +113,10 @@ class Commands:
         finally:
             self.current = None
 
-    async def _was_docker_gone(self, step: Step, run: Run, ended: Exit) -> bool:
+    async def _was_docker_gone(self, run: Run, ended: Exit, lost: bool) -> bool:
         if ended.cancelled or ended.timed_out:
             return False
-        return bool(_DOCKER_GONE.search(run.error_tail())) or not await self._context.host.is_docker_up()
+        return lost or bool(_DOCKER_GONE.search(run.error_tail())) or not await self._context.host.is_docker_up()
 
     def _judged(self, step: Step, run: Run, ended: Exit) -> Exit:
         if ended.code == 0 and not ended.timed_out:

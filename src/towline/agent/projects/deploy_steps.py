@@ -33,6 +33,8 @@ ROLLBACK_SECONDS = 300.0
 SHOWN_LOG_LINES = 10
 """Lines of a failing container in the progress; the result has more."""
 
+NO_SERVICES = "the project has no service to run; are all of them behind profiles?"
+
 PULL = Command("pull", "pulling", "pull_failed", "pulling the images failed; nothing was changed")
 BUILD = Command("build", "building", "build_failed", "building the images failed; nothing was changed")
 UP = Command("up", "starting", "up_failed", "starting the project failed")
@@ -129,6 +131,9 @@ class DeploySteps:
         except judging.Invalid as error:
             self.state = self.state.changed(errors=(error.problem,))
             raise
+        if not prepared.services:
+            self.state = self.state.changed(errors=(orders.Problem(message=NO_SERVICES),))
+            raise JobFailed("invalid_project", NO_SERVICES)
         # A rollback's pins depend on what the plain names mean here, which the model tells.
         if self._order.image_pins:
             await self._repin(prepared)
