@@ -14,6 +14,7 @@ from tests.support.deployments import WEB, World
 from towline.control.access.permissions import Reach, Role, ScopeKind
 from towline.control.audit.models import AuditEvent
 from towline.control.db import metadata
+from towline.control.deployments import upkeep
 from towline.control.deployments.models import Revision, SecretVersion
 
 SECRET = "planted-secret-5a17c0"
@@ -140,6 +141,7 @@ async def test_a_deploy_that_fails_tells_why_and_the_old_one_counts_as_running(
     await world.end(second["job"]["id"], "failed", detail, error="web: exited with 1", code="unhealthy")
     shown = (await dora.get(HERE)).json()
     assert (shown["revision"], shown["latest_revision"], shown["last_good_revision"]) == (1, 2, 1)
+    assert shown["desired_revision"] == 1
     revision = (await dora.get(f"{HERE}/revisions/2")).json()
     assert (revision["outcome"], revision["error"], revision["code"]) == ("failed", "web: exited with 1", "unhealthy")
     assert revision["rolled_back_to"] == 1
@@ -602,6 +604,20 @@ async def test_the_files_of_old_failed_revisions_go_and_good_ones_stay(world: Wo
     assert len(await world.app.rows(SecretVersion)) == len(kept)
     gone = await dora.post(f"{HERE}/rollback", json={"revision": 2})
     assert (gone.status_code, gone.json()["error"]["code"]) == (409, "conflict")
+
+
+async def test_old_good_revisions_go_too_but_never_one_that_matters(
+    world: World, dora: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "KEEP_GOOD", 1)
+    monkeypatch.setattr(upkeep, "KEEP_TRACE_DAYS", -1.0)
+    for _ in range(4):
+        await world.good(dora, "edge", "shop")
+    back = (await dora.post(f"{HERE}/rollback", json={"revision": 1})).json()
+    await world.end(back["job"]["id"], "succeeded")
+    await world.feature.upkeep.retain()
+    left = {each.number: each.compose is not None for each in await world.app.rows(Revision)}
+    assert left == {1: True, 4: True}
 
 
 async def test_ends_and_states_are_counted(world: World, dora: httpx.AsyncClient) -> None:

@@ -123,6 +123,8 @@ class DeployHandler:
             deployment.running_number = await _number(tx, deployment, result.running_id)
         if end.is_success:
             deployment.last_good_number = revision.number
+        elif deployment.desired_number == revision.number and deployment.running_number:
+            deployment.desired_number = deployment.running_number  # nobody tries a failed one again by itself
         await _settle(tx, deployment)
         figures, action, rolled_back = self._figures, subject.intent.action, result.rolled_back_to is not None
         tx.after_commit.append(lambda: figures.deploy_ended(action, end.state, rolled_back=rolled_back))

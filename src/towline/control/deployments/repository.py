@@ -1,6 +1,6 @@
 """Every query on deployments, revisions and secret versions. Each that a request leads to names the organisation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -165,38 +165,60 @@ async def good_revisions(tx: Transaction, deployment_id: str) -> Sequence[Revisi
     return (await tx.scalars(query)).all()
 
 
-_NEVER_GOOD = (Outcome.FAILED, Outcome.SUPERSEDED, Outcome.CANCELLED)
+NEVER_GOOD = frozenset({Outcome.FAILED, Outcome.SUPERSEDED, Outcome.CANCELLED})
+LARGEST_SWEEP = 10_000
+"""Rows of one statement of retention; the rest goes an hour later."""
 
 
-async def with_old_content(tx: Transaction, keep_failed: int) -> Sequence[str]:
-    """Return the deployments that keep the files of more revisions that never were good than they should."""
+async def with_old_content(tx: Transaction, outcomes: Collection[Outcome], keep: int) -> Sequence[str]:
+    """Return the deployments that keep the files of more revisions with some outcomes than they should."""
     query = (
         select(Revision.deployment_id)
-        .where(Revision.compose.is_not(None), Revision.outcome.in_(_NEVER_GOOD))
+        .where(Revision.compose.is_not(None), Revision.outcome.in_(outcomes))
         .group_by(Revision.deployment_id)
-        .having(func.count() > keep_failed)
+        .having(func.count() > keep)
     )
     return (await tx.scalars(query)).all()
 
 
-async def drop_old_content(tx: Transaction, deployment_id: str, keep_failed: int) -> int:
-    """Drop the content of all but the newest revisions that never were good. Returns: of how many."""
-    failed = (
+async def drop_old_content(tx: Transaction, deployment_id: str, outcomes: Collection[Outcome], keep: int) -> int:
+    """Drop the files of all but the newest revisions with some outcomes, never of one that matters now.
+
+    Returns: of how many.
+    """
+    deployment = await by_id(tx, deployment_id)
+    if deployment is None:
+        return 0
+    needed = (deployment.running_number, deployment.desired_number, deployment.last_good_number)
+    old = (
         select(Revision.id)
         .where(
             Revision.deployment_id == deployment_id,
             Revision.compose.is_not(None),
-            Revision.outcome.in_(_NEVER_GOOD),
+            Revision.outcome.in_(outcomes),
+            Revision.number.not_in(needed),
         )
         .order_by(Revision.number.desc())
-        .offset(keep_failed)
-        .limit(10_000)  # SQLite takes no offset without a limit
+        .offset(keep)
+        .limit(LARGEST_SWEEP)
     )
-    ids = (await tx.scalars(failed)).all()
+    ids = (await tx.scalars(old)).all()
     if ids:
-        await tx.execute(
-            update(Revision).where(Revision.id.in_(ids)).values(compose=None, sealed_values=None, bundle=None)
-        )
+        dropped = {"compose": None, "sealed_values": None, "bundle": None}
+        await tx.execute(update(Revision).where(Revision.id.in_(ids)).values(**dropped))
+    return len(ids)
+
+
+async def purge_traces(tx: Transaction, before: datetime) -> int:
+    """Delete what is left of old revisions without files. Returns: how many."""
+    old = (
+        select(Revision.id)
+        .where(Revision.compose.is_(None), Revision.outcome != Outcome.PENDING, Revision.created_at < before)
+        .limit(LARGEST_SWEEP)
+    )
+    ids = (await tx.scalars(old)).all()
+    if ids:
+        await tx.execute(delete(Revision).where(Revision.id.in_(ids)))
     return len(ids)
 
 

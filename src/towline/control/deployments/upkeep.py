@@ -6,7 +6,7 @@ Hints say which clusters to look at sooner; a slow round over everything makes u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,6 +21,7 @@ from towline.control.deployments import repository, states, views
 from towline.control.deployments.figures import Figures
 from towline.control.deployments.interfaces import Fleet, Queue
 from towline.control.deployments.models import Deployment
+from towline.control.deployments.outcomes import GOOD_OUTCOMES, Outcome
 from towline.control.deployments.service import prune_submission
 from towline.control.errors import ApiError
 from towline.control.logging import get_logger
@@ -39,6 +40,10 @@ ROUND_SECONDS = 300.0
 RETENTION_SECONDS = 3600.0
 KEEP_FAILED = 10
 """Revisions that never were good whose files are kept, newest first: enough to see what was tried."""
+KEEP_GOOD = 200
+"""Good revisions whose files are kept: what one can roll back to, two hundred deploys back."""
+KEEP_TRACE_DAYS = 365.0
+"""Days that who, when, why and how it ended are kept of revisions without files."""
 KEEP_REMOVED_DAYS = 30.0
 """Days that the history of a removed deployment stays, secrets included, so that it can be put back."""
 REASON_CHARACTERS = 1000
@@ -171,16 +176,22 @@ class Upkeep:
         return queued
 
     async def retain(self) -> None:
-        """Drop what is no longer kept: old failed content, unused secrets and bundles, removed deployments."""
+        """Drop what is no longer kept: old files, unused secrets and bundles, removed deployments."""
+        await self._drop_content(repository.NEVER_GOOD, KEEP_FAILED)
+        await self._drop_content(GOOD_OUTCOMES, KEEP_GOOD)
+        async with self._db.begin() as tx:
+            now = await tx.now()
+            await repository.purge_traces(tx, now - timedelta(days=KEEP_TRACE_DAYS))
+            await repository.purge_removed(tx, now - timedelta(days=KEEP_REMOVED_DAYS))
+        await self._bundles.drop_unused(repository.bundles_in_use, self._keep_bundle_days)
+
+    async def _drop_content(self, outcomes: Collection[Outcome], keep: int) -> None:
         async with self._db.read() as tx:
-            ids = await repository.with_old_content(tx, KEEP_FAILED)
+            ids = await repository.with_old_content(tx, outcomes, keep)
         for deployment_id in ids:
             async with self._db.begin() as tx:
-                if await repository.drop_old_content(tx, deployment_id, KEEP_FAILED):
+                if await repository.drop_old_content(tx, deployment_id, outcomes, keep):
                     await repository.drop_unused_secrets(tx, deployment_id)
-        async with self._db.begin() as tx:
-            await repository.purge_removed(tx, await tx.now() - timedelta(days=KEEP_REMOVED_DAYS))
-        await self._bundles.drop_unused(repository.bundles_in_use, self._keep_bundle_days)
 
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         while True:
