@@ -123,13 +123,28 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.bundles.api import router as bundles
     from towline.control.clusters.api import router as clusters
     from towline.control.deployments.api import router as deployments
+    from towline.control.install.api import router as install
     from towline.control.jobs.api import router as jobs
     from towline.control.links.api import router as links
     from towline.control.registries.api import router as registries
     from towline.control.streams.api import router as streams
     from towline.control.system.api import router as system
 
-    return (system, access, users, agents, clusters, links, deployments, jobs, streams, registries, bundles, audit)
+    return (
+        system,
+        access,
+        users,
+        agents,
+        clusters,
+        links,
+        deployments,
+        jobs,
+        streams,
+        install,
+        registries,
+        bundles,
+        audit,
+    )
 
 
 def pages() -> Sequence[APIRouter]:

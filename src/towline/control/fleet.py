@@ -17,6 +17,7 @@ from towline.control.agents.service import Agents
 from towline.control.clusters.reports import Reports
 from towline.control.clusters.service import Clusters
 from towline.control.ids import new_id
+from towline.control.install.packing import Packer
 from towline.control.jobs.dispatch import Dispatcher
 from towline.control.jobs.intake import Intake
 from towline.control.jobs.service import Jobs
@@ -74,6 +75,8 @@ class Fleet:
         self.jobs = Jobs(db, audit, self.links)
         self.dispatcher = Dispatcher(db, control.bus, self.jobs, self.links, owner=self.replica, clock=clock)
         self.intake = Intake(db, self.jobs, self.links, self.dispatcher)
+        folder = control.settings.data_folder
+        self.packer = Packer(folder / "install", folder / "wheels")
         self.acceptor = LinkAcceptor(self.door, owner=self.tasks, clock=clock)
         self.reports.also_flush.append(self.admissions.flush)
 
@@ -86,11 +89,13 @@ class Fleet:
         await self.admissions.start()
         await self.revocations.start()
         await self.dispatcher.start()
+        await self.packer.start()
 
     async def stop(self) -> None:
         """Send every agent away for a moment, and write what is left."""
         self.acceptor.draining = True
         self.links.drain(DRAIN_PAUSE)
+        await self.packer.stop()
         await self.dispatcher.stop()
         await self.revocations.stop()
         await self.admissions.stop()

@@ -99,6 +99,11 @@ class JoinTokens:
             row = await _token(tx, access, token_id)
             return row, (await _joined(tx, [row.id])).get(row.id, [])
 
+    async def any_usable(self) -> bool:
+        """Tell whether any host may join now."""
+        async with self._db.read() as tx:
+            return await repository.any_usable_token(tx)
+
     async def revoke(self, access: Access, token_id: str) -> None:
         """End a token; agents that joined with it stay. Raises: ApiError: join_token_not_found."""
         access.require_org(Permission.JOIN_TOKEN_MANAGE)

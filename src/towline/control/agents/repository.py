@@ -44,6 +44,11 @@ async def use_token(tx: Transaction, digest: str) -> bool:
     return (await tx.execute(statement)).first() is not None
 
 
+async def any_usable_token(tx: Transaction) -> bool:
+    usable = (JoinToken.used < JoinToken.max_uses, JoinToken.revoked.is_(False), JoinToken.expires_at > now())
+    return (await tx.execute(select(JoinToken.id).where(*usable).limit(1))).first() is not None
+
+
 async def revoke_token(tx: Transaction, token_id: str) -> None:
     await tx.execute(update(JoinToken).where(JoinToken.id == token_id).values(revoked=True))
 
