@@ -1,7 +1,8 @@
-"""From the engine's log stream to whole lines with timestamps: cutting, joining what the engine split, filtering.
+"""From what the engine gives to whole lines: cutting, and joining what the engine split. Pure, and on the hot path.
 
-Pure and on the hot path: 20 MB/s and more of short lines pass here. Lines are `TIMESTAMP SPACE text NEWLINE`, the
-timestamp of fixed width, as the engine writes it (RFC 3339 with nine digits, UTC).
+A line is `STAMP SPACE text NEWLINE` as bytes, 64 KiB at most. The engine splits lines at 16 KiB into entries; each has
+a stamp of its own in front, all of one line the same one, and only the last ends with a newline.
+Source: Docker Engine API, "Attach to a container", "Stream format"; moby daemon/logger/copier.go.
 """
 
 from __future__ import annotations
@@ -10,151 +11,195 @@ import struct
 from itertools import groupby
 from operator import itemgetter
 
+import msgspec
+
+from towline.agent.streams.log_times import PREFIX_BYTES, full_stamp
 from towline.wire import streams
 
-STAMP_BYTES = len("2006-01-02T15:04:05.000000000Z")
-PREFIX_BYTES = STAMP_BYTES + 1
-
 MAX_LINE_BYTES = 64 * 1024
-"""A longer line is cut; what is left out is not held either."""
+"""With its stamp and newline. A longer line is cut; what is left out is not held either."""
 
-BATCH_BYTES = 128 * 1024
-"""Size of a frame of lines: half a window, so that a reader can hold one while the next is on its way."""
+BLOCK_BYTES = 64 * 1024
+"""Largest body of a frame: a quarter of a window, so that a slow reader holds little and a fast one never waits."""
 
 CUT_NOTE = b" (line cut)\n"
+
+ENTRY_BYTES = 16 * 1024
+"""Text of an entry that the engine split off."""
+
 _HEAD = struct.Struct(">BxxxI")
-_KINDS = {1: streams.STDOUT, 2: streams.STDERR, 0: streams.STDOUT}
+_ERROR = 3
+"""The engine's own words about the log, instead of one of the two outputs."""
 
 Line = tuple[int, bytes]
-"""Kind of frame, and the line."""
+"""Kind of frame, STDOUT or STDERR, and the line."""
 
 
-class LineCutter:
-    """Cuts one container's stream.
+class Joiner:
+    """Puts lines together that the engine split."""
 
-    Args: is_terminal: the container has a terminal, so that the stream is raw. text: what a line must hold.
-        after: timestamp to begin behind, and `skip`, how many of its lines were had already.
-    """
+    def __init__(self) -> None:
+        self.open: dict[int, bytearray] = {}
+        """Per output: the line that has not ended."""
 
-    def __init__(self, *, is_terminal: bool = False, text: bytes = b"", after: bytes = b"", skip: int = 0) -> None:
-        self._is_terminal = is_terminal
-        self._text = text
+    def add(self, lines: list[Line], kind: int, entry: bytes) -> None:
+        """Take one entry; append to `lines` what is whole now."""
+        held = self.open.pop(kind, None)
+        if held is not None and not entry.startswith(bytes(held[:PREFIX_BYTES])):
+            lines.append((kind, _ended(held)))  # its container stopped in the middle of a line
+            held = None
+        held = bytearray(entry) if held is None else _extended(held, entry[PREFIX_BYTES:])
+        if entry.endswith(b"\n"):
+            lines.append((kind, _ended(held)))
+        else:
+            self.open[kind] = held
+
+    def flush(self) -> list[Line]:
+        """Return the lines that will never end."""
+        lines = [(kind, _ended(held)) for kind, held in self.open.items()]
+        self.open.clear()
+        return lines
+
+
+class FrameCutter:
+    """Cuts the engine's stream of frames, one entry in each."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        """What the engine said about the log; the caller empties it."""
         self._rest = b""
-        self._open: dict[int, bytearray] = {}
-        self._after = after
-        self._skip = skip
-        self.last_stamp = after
-        """Timestamp of the last line that was given out or filtered away."""
-        self.count = skip
-        """Lines with that timestamp."""
-
-    @property
-    def cursor(self) -> str:
-        """Where to resume: `TIMESTAMP/COUNT`."""
-        return f"{self.last_stamp.decode()}/{self.count}" if self.last_stamp else ""
+        self._joiner = Joiner()
 
     def feed(self, data: bytes) -> list[Line]:
         """Take bytes; returns the lines that are whole."""
-        lines = self._cut_raw(data) if self._is_terminal else self._cut_frames(data)
-        return self._kept(lines)
-
-    def _cut_frames(self, data: bytes) -> list[Line]:
         if self._rest:
             data = self._rest + data
         lines: list[Line] = []
-        at, end, unpack, opened = 0, len(data), _HEAD.unpack_from, self._open
+        at, end, unpack, opened = 0, len(data), _HEAD.unpack_from, self._joiner.open
         while end - at >= 8:
-            output, length = unpack(data, at)
+            kind, length = unpack(data, at)
             stop = at + 8 + length
             if stop > end:
                 break
-            if not opened and data[stop - 1] == 10 and length <= MAX_LINE_BYTES:
-                lines.append((_KINDS.get(output, 1), data[at + 8 : stop]))
+            if not opened and data[stop - 1] == 10 and length <= MAX_LINE_BYTES and kind < _ERROR:
+                lines.append((kind, data[at + 8 : stop]))
+            elif kind == _ERROR:
+                self.errors.append(data[at + 8 : stop].decode("utf-8", "replace").strip())
             else:
-                self._join(lines, output, data[at + 8 : stop])
+                self._joiner.add(lines, kind, data[at + 8 : stop])
             at = stop
         self._rest = data[at:]
         return lines
 
-    def _join(self, lines: list[Line], output: int, part: bytes) -> None:
-        """Put a line together that the engine split: each part has a timestamp, only the last one a newline."""
-        held = self._open.get(output)
-        if held is None:
-            held = self._open[output] = bytearray()
-        else:
-            part = part[PREFIX_BYTES:]
-        held += part[: MAX_LINE_BYTES - len(held)] if len(held) < MAX_LINE_BYTES else b""
-        if part.endswith(b"\n"):
-            del self._open[output]
-            line = bytes(held)
-            lines.append((_KINDS.get(output, 1), line if line.endswith(b"\n") else line[:MAX_LINE_BYTES] + CUT_NOTE))
+    def flush(self) -> list[Line]:
+        """Return what is left when the container has stopped."""
+        return self._joiner.flush()
 
-    def _cut_raw(self, data: bytes) -> list[Line]:
+
+class TerminalCutter:
+    """Cuts the raw stream of a container with a terminal."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Line]:
+        """Take bytes; returns the lines that are whole."""
         *whole, rest = (self._rest + data).split(b"\n")
-        # A terminal that never ends a line would fill the memory.
-        self._rest = rest if len(rest) <= 2 * MAX_LINE_BYTES else rest[:MAX_LINE_BYTES]
-        return [(streams.STDOUT, _bounded(line)) for line in whole]
+        # A line that never ends must not fill the memory; one that is cut keeps its beginning.
+        self._rest = rest if len(rest) <= 2 * MAX_LINE_BYTES else rest[: 2 * MAX_LINE_BYTES]
+        return [(streams.STDOUT, _terminal_line(line)) for line in whole]
 
-    def _kept(self, lines: list[Line]) -> list[Line]:
-        if self._after and lines:
-            lines = self._behind_cursor(lines)
-        if lines:
-            self._note_last(lines)
-        if self._text:
-            text = self._text
-            lines = [line for line in lines if text in line[1][PREFIX_BYTES:]]
+    def flush(self) -> list[Line]:
+        """Return what is left when the container has stopped."""
+        rest, self._rest = self._rest, b""
+        return [(streams.STDOUT, _terminal_line(rest))] if len(rest) > PREFIX_BYTES else []
+
+
+class _Entry(msgspec.Struct, gc=False):
+    """One line of a json-file log."""
+
+    log: str = ""
+    stream: str = ""
+    time: str = ""
+
+
+class FileCutter:
+    """Cuts a file of the engine's `json-file` driver; fed with whole lines of the file."""
+
+    def __init__(self) -> None:
+        self.errors: list[str] = []
+        self._joiner = Joiner()
+        self._decoder = msgspec.json.Decoder(_Entry)
+
+    def feed(self, data: bytes) -> list[Line]:
+        """Take lines of the file; returns the lines of the log. Lines that are no entries are left out."""
+        lines: list[Line] = []
+        opened = self._joiner.open
+        for entry in self._entries(data):
+            kind = streams.STDERR if entry.stream == "stderr" else streams.STDOUT
+            line = f"{full_stamp(entry.time)} {entry.log}".encode()
+            if not opened and line[-1] == 10 and len(line) <= MAX_LINE_BYTES:
+                lines.append((kind, line))
+            else:
+                self._joiner.add(lines, kind, line)
         return lines
 
-    def _behind_cursor(self, lines: list[Line]) -> list[Line]:
-        """Leave out what was had before: older lines, and the first `skip` of the cursor's timestamp."""
-        for index, (_, line) in enumerate(lines):
-            stamp = line[:STAMP_BYTES]
-            if stamp < self._after:
-                continue
-            if stamp == self._after and self._skip > 0:
-                self._skip -= 1
-                continue
-            if stamp > self._after:
-                self._after = b""
-            return lines[index:]
-        return []
+    def flush(self) -> list[Line]:
+        """Return what is left at the end of the file."""
+        return self._joiner.flush()
 
-    def _note_last(self, lines: list[Line]) -> None:
-        stamp = lines[-1][1][:STAMP_BYTES]
-        same = 0
-        for _, line in reversed(lines):
-            if line[:STAMP_BYTES] != stamp:
-                break
-            same += 1
-        else:
-            same += self.count if stamp == self.last_stamp else 0
-        self.last_stamp, self.count = stamp, same
+    def _entries(self, data: bytes) -> list[_Entry]:
+        try:
+            return self._decoder.decode_lines(data)
+        except msgspec.DecodeError:
+            entries = []
+            for line in data.split(b"\n"):
+                try:
+                    entries.append(self._decoder.decode(line))
+                except msgspec.DecodeError:
+                    continue
+            return entries
 
 
-def _bounded(line: bytes) -> bytes:
-    line = line.removesuffix(b"\r")
-    return line + b"\n" if len(line) <= MAX_LINE_BYTES else line[:MAX_LINE_BYTES] + CUT_NOTE
+Cutter = FrameCutter | TerminalCutter | FileCutter
 
 
 def frames(lines: list[Line], source: int) -> list[bytes]:
-    """Pack lines into frames, runs of one output together, none larger than a batch unless one line is."""
+    """Pack lines into frames: runs of one output together, none larger than a block."""
     packed = []
     for kind, run in groupby(lines, key=itemgetter(0)):
-        batch: list[bytes] = []
+        block: list[bytes] = []
         size = 0
         for _, line in run:
-            if size + len(line) > BATCH_BYTES and batch:
-                packed.append(streams.encode_frame(kind, b"".join(batch), source))
-                batch, size = [], 0
-            batch.append(line)
+            if size + len(line) > BLOCK_BYTES:
+                packed.append(streams.encode_frame(kind, b"".join(block), source))
+                block, size = [], 0
+            block.append(line)
             size += len(line)
-        packed.append(streams.encode_frame(kind, b"".join(batch), source))
+        packed.append(streams.encode_frame(kind, b"".join(block), source))
     return packed
 
 
-def parse_cursor(text: str) -> tuple[bytes, int]:
-    """Read `TIMESTAMP/COUNT`; anything else is the beginning."""
-    stamp, slash, count = text.partition("/")
-    if not slash or not count.isdigit() or len(stamp) != STAMP_BYTES:
-        return b"", 0
-    return stamp.encode(), int(count)
+def _extended(held: bytearray, part: bytes) -> bytearray:
+    if len(held) <= MAX_LINE_BYTES:
+        held += part
+    return held
+
+
+def _ended(held: bytearray) -> bytes:
+    line = bytes(held) if held.endswith(b"\n") else bytes(held) + b"\n"
+    return line if len(line) <= MAX_LINE_BYTES else line[: MAX_LINE_BYTES - len(CUT_NOTE)] + CUT_NOTE
+
+
+def _terminal_line(line: bytes) -> bytes:
+    """Finish a line of a terminal: without its carriage return, and without the stamps inside a split one."""
+    prefix = line[:PREFIX_BYTES]
+    at = PREFIX_BYTES + ENTRY_BYTES
+    if len(line) > at and line.startswith(prefix, at):
+        parts = [line[:at]]
+        while len(line) > at and line.startswith(prefix, at):
+            parts.append(line[at + PREFIX_BYTES : at + PREFIX_BYTES + ENTRY_BYTES])
+            at += PREFIX_BYTES + ENTRY_BYTES
+        line = b"".join([*parts, line[at:]])
+    return _ended(bytearray(line.removesuffix(b"\r")))

@@ -1,282 +1,260 @@
-"""Logs of a project or of single containers: every source read from the engine, joined into one stream of frames.
+"""Logs of a project or of single containers: every source joined into one stream of frames.
 
-A followed container is read again when it starts again, behind the last line that was sent; new containers of the
-project's services join as they come. A slow reader makes the engine wait; at most one batch per source is held.
+Containers of the project that start later join as they come, when the logs are followed. A slow reader makes the engine
+wait: one read of each source is held at most. One container's log is `log_source.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import msgspec
+import structlog
 
 from towline.agent.docker import containers
 from towline.agent.docker.containers import Inspected
 from towline.agent.docker.engine import Engine
 from towline.agent.errors import DockerAway, DockerError, DockerNotFound
 from towline.agent.policy import LocalPolicy
-from towline.agent.streams.log_lines import LineCutter, frames, parse_cursor
+from towline.agent.streams.log_sieve import Sieve
+from towline.agent.streams.log_source import ALL, Source
+from towline.agent.streams.log_times import BadMoment, Cursor, stamp
+from towline.agent.streams.names import container_name
 from towline.agent.streams.refusal import Refused
+from towline.aio.backoff import Backoff
+from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.streams import StreamError
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.opening import IncomingStream, TunnelStream
 from towline.wire import streams
 
 MAX_SOURCES = 200
-"""Containers in one stream: a page that follows more cannot be read by anybody."""
+"""Containers in one stream, each with a connection to the engine: a page that follows more cannot be read."""
 
-EVERY_LINE = 1 << 60
-"""Lines of one moment to leave out: all of them, since `since` excludes its moment."""
+MAX_NUMBER = 65_535
+"""Sources get two bytes: a project that makes containers for ever ends the stream, and its reader comes back."""
 
-ENGINE_PAUSE = 2.0
-"""Seconds until an engine that went away under a followed log is asked again."""
+LONGEST_PAUSE = 5.0
+"""Seconds between attempts to hear an engine's events again."""
+
+EVENTS_OVERLAP = 2
+"""Seconds of events from before the question: the engine answers a moment before it listens for us."""
+
+_events = msgspec.json.Decoder(containers.Event)
+_log = structlog.get_logger("towline.agent")
 
 
 class LogServer:
     """Serves `Logs` targets."""
 
-    def __init__(self, engine: Engine, policy: Callable[[], LocalPolicy]) -> None:
+    def __init__(self, engine: Engine, policy: Callable[[], LocalPolicy], clock: Clock = REAL_CLOCK) -> None:
         self._engine = engine
         self._policy = policy
+        self._clock = clock
 
     async def serve(self, incoming: IncomingStream, target: streams.Logs) -> None:
         """Send logs until they or the stream end. Raises: PolicyRefused, Refused, DockerError."""
         self._policy().require("logs")
-        found = await _matching(self._engine, target)
-        if not found and not target.follow:
-            raise Refused("not_found", f"no such container runs or ran here: {_named(target)}")
-        stream = incoming.accept_stream()
+        wanted = Wanted(target)
+        found = await wanted.find(self._engine)
+        if not found and not wanted.follow:
+            raise Refused("not_found", f"no container of {target.project} is on this host")
+        session = _LogSession(self._engine, wanted, self._clock)
+        await session.run(incoming.accept_stream(), found)
+
+
+class Wanted:
+    """What a target asks for, checked. Raises: Refused: a moment, a cursor or a name cannot be read."""
+
+    def __init__(self, target: streams.Logs) -> None:
+        self.target = target
+        self.follow = target.follow and not target.until
+        if not target.project and not target.containers:
+            raise Refused("bad_request", "neither a project nor a container is named")
+        for name in target.containers:
+            container_name(name)
         try:
-            await _LogStream(self._engine, target, stream).run(found)
-        except BaseException:
-            stream.abort("the logs were ended")
-            raise
-        await stream.aclose()
+            self._since = stamp(target.since) if target.since else b""
+            self._until = stamp(target.until) if target.until else b""
+            self._cursors = {container: Cursor.parse(text) for container, text in target.cursors.items()}
+        except BadMoment as error:
+            raise Refused("bad_request", str(error)) from error
+        self._newest = max((cursor.stamp for cursor in self._cursors.values()), default=b"")
+
+    async def find(self, engine: Engine) -> list[Inspected]:
+        """Return the containers that there are now, oldest first. Raises: DockerError."""
+        if self.target.project:
+            found = [each for each in await containers.inspect_project(engine, self.target.project) if self.fits(each)]
+        else:
+            found = [await containers.inspect(engine, name) for name in self.target.containers]
+        once = {each.id: each for each in found}
+        return sorted(once.values(), key=lambda each: each.created)
+
+    def fits(self, inspected: Inspected) -> bool:
+        """Tell whether a container is one of those that were asked for."""
+        shown, target = containers.describe(inspected), self.target
+        if target.containers:
+            return any(shown.name == name or shown.id.startswith(name) for name in target.containers)
+        is_of_service = not target.services or shown.service in target.services
+        return shown.project == target.project and is_of_service and not shown.one_off
+
+    def sieve(self, inspected: Inspected) -> Sieve:
+        """Make the sieve of one container."""
+        cursor = self._cursors.get(inspected.id)
+        return Sieve(since=self._since, until=self._until, text=self.target.grep.encode(), cursor=cursor)
+
+    def tail(self, inspected: Inspected) -> int:
+        """Return how many lines of the past are wanted; all of a container that was made while nobody listened."""
+        is_new = bool(self._newest) and inspected.created.encode() > self._newest
+        return ALL if is_new else self.target.tail
+
+    def filters(self) -> dict[str, list[str]]:
+        """Return the engine's filter for the events that matter."""
+        filters = {"type": ["container"], "event": ["start", "die", "destroy"]}
+        if self.target.project:
+            return filters | containers.project_filter(self.target.project)
+        return filters | {"container": list(self.target.containers)}
 
 
-class _LogStream:
-    def __init__(self, engine: Engine, target: streams.Logs, stream: TunnelStream) -> None:
+class _LogSession:
+    """One stream of logs; the outlet of its sources."""
+
+    def __init__(self, engine: Engine, wanted: Wanted, clock: Clock) -> None:
         self._engine = engine
-        self._target = target
-        self._stream = stream
+        self._wanted = wanted
+        self._clock = clock
+        self._stream: TunnelStream
         self._writing = asyncio.Lock()
-        self._sources: dict[str, _Source] = {}
-        self._failure: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self._sources: dict[str, Source] = {}
+        self._last_number = 0
+        self._running = 0
+        self._ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, found: list[Inspected]) -> None:
-        async with TaskOwner("logs") as owner:
-            readers = [self._add(owner, each) for each in found[:MAX_SOURCES]]
-            hung_up = owner.spawn("hang-up", self._wait_for_hang_up())
-            if self._target.follow:
-                work = owner.spawn("events", self._follow(owner))
-            else:
-                work = owner.spawn("sources", _all(readers))
-            waited: set[asyncio.Future[Any]] = {work, hung_up, self._failure}
-            await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-            if self._failure.done():
-                raise self._failure.result()
-            if work.done():
-                work.result()
+    async def run(self, stream: TunnelStream, found: list[Inspected]) -> None:
+        """Send until everything is sent or the opener has left."""
+        self._stream = stream
+        failure: BaseException | None = None
+        try:
+            async with TaskOwner("logs", on_failure=lambda _, error: self._end(error)) as owner:
+                owner.spawn("opener", self._guard(self._until_opener_leaves()))
+                if self._wanted.follow:
+                    owner.spawn("events", self._guard(self._watch(owner, found)))
+                else:
+                    await self._add_all(owner, found)
+                failure = await self._ended
+        finally:
+            if failure is not None or not self._ended.done():
+                stream.abort("the logs broke off")
+        if failure is None:
+            await stream.aclose()
+        else:
+            _log.info("logs broke off", reason=str(failure))
 
-    async def write(self, *chunks: bytes) -> None:
-        """Send frames; one writer at a time."""
+    # what sources use
+
+    async def write(self, chunks: list[bytes]) -> None:
         async with self._writing:
             for chunk in chunks:
                 await self._stream.write(chunk)
 
-    async def tell(self, number: int, text: str) -> None:
-        body = msgspec.json.encode({"text": text, "at": datetime.now(UTC).timestamp()})
-        await self.write(streams.encode_frame(streams.EVENT, body, number))
+    async def tell(self, source: int, text: str) -> None:
+        body = msgspec.json.encode({"text": text, "at": self._clock.now().timestamp()})
+        await self.write([streams.encode_frame(streams.EVENT, body, source)])
 
-    def _add(self, owner: TaskOwner, inspected: Inspected) -> asyncio.Task[None]:
-        number = len(self._sources) + 1
-        source = self._sources[inspected.id] = _Source(self, self._engine, self._target, inspected, number)
-        return owner.spawn(f"source {number}", self._guard(source.read_whole()))
+    # sources come and go
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let a source's end that is not its own end the whole stream."""
-        try:
-            await work
-        except (StreamError, DockerError) as error:
-            if not self._failure.done():
-                self._failure.set_result(error)
+    async def _add_all(self, owner: TaskOwner, found: list[Inspected]) -> None:
+        for inspected in found:
+            await self._add(owner, inspected, self._wanted.tail(inspected))
 
-    async def _wait_for_hang_up(self) -> None:
-        with contextlib.suppress(StreamError):
-            while await self._stream.read():
-                continue
+    async def _add(self, owner: TaskOwner, inspected: Inspected, tail: int) -> None:
+        if self._running >= MAX_SOURCES or self._last_number >= MAX_NUMBER:
+            name = inspected.name.removeprefix("/")
+            await self.tell(0, f"{name} is left out: {MAX_SOURCES} containers are in this log already")
+            return
+        self._last_number += 1
+        self._running += 1
+        source = self._sources[inspected.id] = Source(
+            self._engine,
+            inspected,
+            self,
+            self._wanted.sieve(inspected),
+            number=self._last_number,
+            follow=self._wanted.follow,
+            tail=tail,
+            clock=self._clock,
+        )
+        owner.spawn(f"source {self._last_number}", self._guard(self._run(source, inspected.id)))
 
-    async def _follow(self, owner: TaskOwner) -> None:
-        """Take notice of containers that start, restart and vanish."""
+    async def _run(self, source: Source, container: str) -> None:
+        await source.run()
+        self._running -= 1
+        self._sources.pop(container, None)
+        only_these = not self._wanted.follow or not self._wanted.target.project
+        if not self._running and only_these:
+            self._end(None)
+
+    async def _watch(self, owner: TaskOwner, found: list[Inspected]) -> None:
+        """Take notice of containers that start, end and vanish, for ever."""
+        backoff = Backoff(longest=LONGEST_PAUSE, clock=self._clock)
+        await self._add_all(owner, found)
+        since = self._clock.now().timestamp() - EVENTS_OVERLAP
         while True:
             with contextlib.suppress(DockerAway):
-                async for event in _events(self._engine, self._target):
-                    await self._note(owner, event)
-            await asyncio.sleep(ENGINE_PAUSE)
-            await self._catch_up(owner)
+                filters = self._wanted.filters()
+                query = {"filters": filters, "since": int(since)}
+                async with self._engine.stream("GET", "/events", **query) as chunks:
+                    backoff.reset()
+                    await self._catch_up(owner)
+                    await self._listen(owner, chunks)
+            since = self._clock.now().timestamp() - EVENTS_OVERLAP
+            await backoff.wait()
 
     async def _catch_up(self, owner: TaskOwner) -> None:
-        with contextlib.suppress(DockerAway):
-            for inspected in await _matching(self._engine, self._target):
-                if inspected.id not in self._sources:
-                    self._add(owner, inspected)
-                elif inspected.state.running:
-                    self._sources[inspected.id].wake()
-
-    async def _note(self, owner: TaskOwner, event: containers.Event) -> None:
-        source = self._sources.get(event.actor.id)
-        if event.action == "start":
-            if source is not None:
-                source.wake()
-            elif len(self._sources) < MAX_SOURCES:
-                with contextlib.suppress(DockerNotFound):
-                    inspected = await containers.inspect(self._engine, event.actor.id)
-                    if _wanted(self._target, inspected):
-                        self._add(owner, inspected)
-        elif event.action == "destroy" and source is not None:
-            source.vanished = True
+        """Find what started while nobody listened."""
+        for source in self._sources.values():
             source.wake()
+        if self._wanted.target.project:
+            for each in await containers.list_ids(self._engine, project=self._wanted.target.project):
+                if each.id not in self._sources and each.state == "running":
+                    await self._started(owner, each.id)
 
-
-class _Source:
-    """One container's log."""
-
-    def __init__(
-        self, out: _LogStream, engine: Engine, target: streams.Logs, inspected: Inspected, number: int
-    ) -> None:
-        self._out = out
-        self._engine = engine
-        self._target = target
-        self._inspected = inspected
-        self._number = number
-        self._woken = asyncio.Event()
-        self.vanished = False
-        after, skip = parse_cursor(target.cursors.get(inspected.id, ""))
-        self._resumed = bool(after)
-        if target.since and not after:
-            after, skip = _stamp(target.since), EVERY_LINE
-        self._cutter = LineCutter(is_terminal=inspected.config.tty, text=target.grep.encode(), after=after, skip=skip)
-
-    def wake(self) -> None:
-        """The container started again, or is gone."""
-        self._woken.set()
-
-    async def read_whole(self) -> None:
-        """Send everything that is wanted of this container, and, when followed, what comes."""
-        await self._out.write(streams.encode_frame(streams.SOURCE, msgspec.json.encode(self._name()), self._number))
-        await self._read()
-        while self._target.follow:
-            await self._woken.wait()
-            self._woken.clear()
-            if self.vanished:
-                await self._out.tell(self._number, "the container was removed")
-                return
-            await self._out.tell(self._number, "the container started again")
-            self._renew()
-            await self._read()
-
-    def _name(self) -> streams.LogSource:
-        shown = containers.describe(self._inspected)
-        return streams.LogSource(container=shown.id, name=shown.name, project=shown.project, service=shown.service)
-
-    def _renew(self) -> None:
-        """Go on behind the last line."""
-        old = self._cutter
-        self._resumed = bool(old.last_stamp)
-        self._cutter = LineCutter(
-            is_terminal=self._inspected.config.tty,
-            text=self._target.grep.encode(),
-            after=old.last_stamp,
-            skip=old.count,
-        )
-
-    async def _read(self) -> None:
-        path = f"/containers/{self._inspected.id}/logs"
-        try:
-            async with self._engine.stream("GET", path, **self._query()) as chunks:
-                async for chunk in chunks:
-                    lines = self._cutter.feed(chunk)
-                    if lines:
-                        await self._out.write(*frames(lines, self._number))
-        except DockerNotFound:
-            self.vanished = True
-            self._woken.set()
-        except DockerAway:
-            if not self._target.follow:
-                raise
-
-    def _query(self) -> dict[str, object]:
-        after = self._cutter.last_stamp.decode()
-        tail = "all" if self._target.tail < 0 or self._resumed else str(self._target.tail)
-        return {
-            "stdout": True,
-            "stderr": True,
-            "timestamps": True,
-            "follow": self._target.follow,
-            "tail": tail,
-            "since": _unix(after),
-            "until": _unix(self._target.until),
-        }
-
-
-def _moment(stamp: str) -> tuple[int, str]:
-    """Read RFC 3339: whole seconds since the epoch, and nine digits of the rest. Raises: Refused."""
-    whole, _, rest = stamp.partition(".")
-    digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
-    try:
-        moment = datetime.fromisoformat(whole + rest[len(digits) :])
-    except ValueError as error:
-        raise Refused("bad_request", f"{stamp[:40]!r} is not a time") from error
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return int(moment.timestamp()), digits[:9].ljust(9, "0")
-
-
-def _unix(stamp: str) -> str | None:
-    """Turn a time into what the engine takes."""
-    return ".".join(map(str, _moment(stamp))) if stamp else None
-
-
-def _stamp(text: str) -> bytes:
-    """Turn a time into the form that log lines begin with."""
-    seconds, digits = _moment(text)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{digits}Z".encode()
-
-
-async def _matching(engine: Engine, target: streams.Logs) -> list[Inspected]:
-    """Return the containers that a target names. Raises: DockerError."""
-    if target.project:
-        found = await containers.inspect_project(engine, target.project)
-        return [each for each in found if _wanted(target, each)]
-    return [await containers.inspect(engine, each) for each in target.containers]
-
-
-def _wanted(target: streams.Logs, inspected: Inspected) -> bool:
-    shown = containers.describe(inspected)
-    if target.containers:
-        return bool({shown.id, shown.name, shown.id[:12]} & set(target.containers))
-    return shown.project == target.project and (not target.services or shown.service in target.services)
-
-
-async def _events(engine: Engine, target: streams.Logs) -> AsyncIterator[containers.Event]:
-    filters: dict[str, list[str]] = {"type": ["container"], "event": ["start", "destroy"]}
-    filters |= containers.project_filter(target.project) if target.project else {"container": list(target.containers)}
-    rest = b""
-    async with engine.stream("GET", "/events", filters=filters) as chunks:
+    async def _listen(self, owner: TaskOwner, chunks: AsyncIterator[bytes]) -> None:
+        rest = b""
         async for chunk in chunks:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                yield msgspec.json.decode(line, type=containers.Event)
+                event = _events.decode(line)
+                source = self._sources.get(event.actor.id)
+                if source is not None:
+                    source.wake()
+                elif event.action == "start":
+                    await self._started(owner, event.actor.id)
 
+    async def _started(self, owner: TaskOwner, container: str) -> None:
+        with contextlib.suppress(DockerNotFound):
+            inspected = await containers.inspect(self._engine, container)
+            if self._wanted.fits(inspected) and container not in self._sources:
+                await self._add(owner, inspected, ALL)
 
-async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        await task
+    # the end
 
+    async def _until_opener_leaves(self) -> None:
+        """The opener keeps its direction open for as long as it listens."""
+        while await self._stream.read():
+            continue
+        self._end(None)
 
-def _named(target: streams.Logs) -> str:
-    return target.project or ", ".join(target.containers) or "nothing was named"
+    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+        """End the stream when one of its parts cannot go on."""
+        try:
+            await work
+        except (StreamError, DockerError) as error:
+            self._end(error)
+
+    def _end(self, failure: BaseException | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(failure)
