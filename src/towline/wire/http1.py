@@ -143,7 +143,7 @@ def _split(data: bytes, parser_type: type, start: int, limits: HeadLimits) -> Li
     except httptools.HttpParserError as error:
         raise HeadError(400, "bad_head", f"malformed head: {str(error).lower()}") from None
     lines = Lines(data, start)
-    if len(lines) > limits.fields:
+    if lines.exceed(limits.fields):
         raise HeadError(431, "too_many_fields", "too many header fields")
     return lines
 

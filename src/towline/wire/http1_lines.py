@@ -2,70 +2,62 @@
 
 Most fields mean nothing to a proxy and travel as they were sent. The few that do are *marked*: they frame or route the
 message, speak to one hop only, or claim something that only a proxy may say. A proxy deals with each marked field by
-itself and sends the rest on as one block of bytes.
+itself and sends the rest on as one block of bytes. Finding the marked ones by one search costs a quarter of splitting
+all of them.
 """
 
-from towline.wire.http1_fields import FRAMING, HOP_BY_HOP, Fields
+import re
 
-PLAIN_CACHE_SIZE = 2048  # spellings of unmarked names seen lately; bounded so that random names cost no memory
+from towline.wire.http1_fields import FRAMING, HOP_BY_HOP, Fields
 
 IDENTITY_PREFIXES = (b"impersonate-", b"x-remote-")
 """Names that carry an identity to Kubernetes API servers and to applications behind authenticating proxies."""
 
-_MARKED = (
+_MARKED_NAMES = (
     HOP_BY_HOP
     | FRAMING
     | {b"expect", b"forwarded", b"http2-settings", b"x-original-url", b"x-real-ip", b"x-request-id", b"x-rewrite-url"}
 )
 _MARKED_PREFIXES = (b"x-forwarded-", b"x-towline-", b"proxy-", *IDENTITY_PREFIXES)
-_LINE_END = b"\r\n"
-_COLON = b":"
+_FIRST_LETTERS = b"".join({name[:1] for name in (*_MARKED_NAMES, *_MARKED_PREFIXES)})
+_ALTERNATIVES = b"|".join([*sorted(_MARKED_NAMES), *[prefix + rb"[^:\r]*" for prefix in _MARKED_PREFIXES]])
+_MARKED_LINE = re.compile(rb"\r\n(?=[%s])(%s):([^\r]*)" % (_FIRST_LETTERS, _ALTERNATIVES), re.IGNORECASE)
+_UNDERSCORED_LINE = re.compile(rb"\r\n([^:\r_]*_[^:\r]*):([^\r]*)")
 _PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
-
-_plain_names: set[bytes] = set()
+_LINE_END = b"\r\n"
+_SHORTEST_LINE_BYTES = 4  # one letter, a colon, CRLF
 
 Marked = tuple[bytes, bytes, bytes]
 """(lower-case name, value, whole line as sent, without its CRLF)"""
 
 
-def is_marked(name: bytes) -> bool:
-    """True for a lower-case name that a proxy has to deal with.
-
-    Names with an underscore count: many servers cannot tell `x_forwarded_for` from `x-forwarded-for`.
-    """
-    return name in _MARKED or b"_" in name or name.startswith(_MARKED_PREFIXES)
-
-
 class Lines:
-    """The field lines of one accepted head. `marked` are in the order of arrival."""
+    """The field lines of one accepted head.
 
-    __slots__ = ("_block", "_lines", "marked")
+    `marked` holds every line that a proxy has to deal with, among them all names with an underscore: many servers
+    cannot tell `x_forwarded_for` from `x-forwarded-for`.
+    """
+
+    __slots__ = ("_block", "marked")
 
     def __init__(self, data: bytes, start: int) -> None:
-        """Split a head that llhttp has accepted; `start` is where its second line begins."""
-        self._block = data[start - 2 : -2]
-        self._lines = lines = data[start:-4].split(_LINE_END) if len(data) - start > 2 else []
-        self.marked: list[Marked] = []
-        plain = _plain_names
-        for line in lines:
-            name = line[: line.find(_COLON)]
-            if name not in plain:
-                self._look_at(name, line)
+        """Take the lines of a head that llhttp has accepted; `start` is where its second line begins."""
+        self._block = block = data[start - 2 : -2]
+        found = _MARKED_LINE.findall(block)
+        if b"_" in block:
+            found += [pair for pair in _UNDERSCORED_LINE.findall(block) if pair not in found]
+        self.marked: list[Marked] = [
+            (name.lower(), rest.strip(b" \t"), b"%s:%s" % (name, rest)) for name, rest in found
+        ]
 
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def _look_at(self, name: bytes, line: bytes) -> None:
-        lower = name.lower()
-        if is_marked(lower):
-            self.marked.append((lower, line[len(name) + 1 :].strip(b" \t"), line))
-        elif len(_plain_names) < PLAIN_CACHE_SIZE:
-            _plain_names.add(name)
+    def exceed(self, limit: int) -> bool:
+        """True when there are more lines than a limit."""
+        return len(self._block) > limit * _SHORTEST_LINE_BYTES and self._block.count(_LINE_END) - 1 > limit
 
     @property
     def fields(self) -> Fields:
         """All fields in the order of arrival, split anew at each call."""
-        parts = [line.partition(_COLON) for line in self._lines]
+        parts = [line.partition(b":") for line in self._split()]
         return [(name.lower(), name, rest.strip(b" \t")) for name, _, rest in parts]
 
     def plain_block(self, connection: frozenset[bytes]) -> bytes:
@@ -81,6 +73,9 @@ class Lines:
 
     def _unnamed_block(self, connection: frozenset[bytes]) -> bytes:
         marked = {line for _, _, line in self.marked}
-        kept = [line for line in self._lines if line not in marked]
-        kept = [line for line in kept if line.partition(_COLON)[0].lower() not in connection]
+        kept = [line for line in self._split() if line not in marked]
+        kept = [line for line in kept if line.partition(b":")[0].lower() not in connection]
         return _LINE_END.join(kept) + _LINE_END if kept else b""
+
+    def _split(self) -> list[bytes]:
+        return self._block[2:-2].split(_LINE_END) if len(self._block) > 2 else []
