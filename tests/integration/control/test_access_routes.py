@@ -201,9 +201,7 @@ async def test_the_owner_of_another_organisation_finds_nothing_of_ours(seeded: C
 async def test_lists_show_another_organisation_nothing_of_ours(seeded: ControlApp) -> None:
     known = await ids(seeded)
     alien = await seeded.user("zed", Role.OWNER, org_id=await seeded.org("other"))
-    ours = {
-        known[name] for name in ("cluster", "job", "agent", "user", "grant_id", "token", "join_token")
-    }
+    ours = {known[name] for name in ("cluster", "job", "agent", "user", "grant_id", "token", "join_token")}
     for walk in WALKS:
         if walk.method != "GET" or "{" in walk.path or walk.path in ENDLESS:
             continue
@@ -259,4 +257,5 @@ async def _state(app: ControlApp) -> str:
     tables = (User, Grant, ApiToken, JoinToken, Cluster, Agent, Deployment, Job, Registry)
     async with app.control.db.read() as tx:
         rows = [[tuple(row) for row in (await tx.execute(select(table.__table__))).all()] for table in tables]
-    return str([[row for row in table if "zed" not in str(row)] for table in rows])
+    strangers = ("'zed'", "'pat'")
+    return str([[row for row in table if not any(name in str(row) for name in strangers)] for table in rows])
