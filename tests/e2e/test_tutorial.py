@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.product import PASSWORD, Product, wait_for
+from tests.testbed import images
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-deploy.md"
@@ -16,6 +17,7 @@ COMPOSE = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 
 @pytest.fixture
 def product(tmp_path: Path, docker_engine: str) -> Iterator[Product]:
+    images.make_web("nginx:alpine")
     with Product(tmp_path) as running:
         running.set_up("ada")
         (tmp_path / "password.txt").write_text(PASSWORD)

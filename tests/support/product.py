@@ -55,7 +55,8 @@ class Product:
             command, env=self.environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
             stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
+        self._reader.start()
         wait_for(lambda: LOCAL.search(self.text) is not None, "towline up to print its address", START_TIMEOUT, self)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
@@ -73,7 +74,12 @@ class Product:
             return process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
             raise
+        finally:
+            self._reader.join()
+            assert process.stderr is not None
+            process.stderr.close()
 
     @property
     def text(self) -> str:
