@@ -6,7 +6,7 @@ import asyncio
 import base64
 import secrets
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from towline.agent import identity
 from towline.agent.bundles import BundleStore
 from towline.agent.docker import compose
 from towline.agent.docker.engine import Engine, find_host
+from towline.agent.host.inventory import Inventory
 from towline.agent.jobs.context import Host
 from towline.agent.jobs.runner import Runner
 from towline.agent.jobs.steps import Steps
@@ -143,6 +144,13 @@ async def agent_host(state: Path, **more: object) -> AsyncIterator[AgentHost]:
         yield host
     finally:
         await host.stop()
+
+
+def make_inventory(host: AgentHost, told: Callable[[link.Inventory], None]) -> Inventory:
+    """The inventory of a host, telling changes at once."""
+    inventory = Inventory(host.host.engine, host.host.records, told=told, docker_changed=lambda: None)
+    inventory.interval = 0.05
+    return inventory
 
 
 def deploy_order(project: str, text: str, revision: int = 1, **more: object) -> orders.Deploy:
