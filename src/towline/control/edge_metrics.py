@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from towline.control.logging import get_logger
 from towline.gateway.counters import EdgeCounters
-from towline.gateway.interfaces import AccessRecord
+from towline.gateway.interfaces import AccessRecord, RouteKind
 
 _log = get_logger("access")
 
@@ -54,8 +54,13 @@ class EdgeCollector(Collector):
 
 
 def log_request(record: AccessRecord) -> None:
-    """Log one finished request."""
-    quiet = record.status < 400 and record.path in QUIET_PATHS
+    """Log one finished request.
+
+    Good answers of published services are left to the counters, but for debugging: a log line costs more than the
+    whole of such a request.
+    """
+    quiet = record.status < 400 and (record.path in QUIET_PATHS or record.kind is RouteKind.TARGET)
+    quiet = quiet and not record.dropped_identity
     write = _log.debug if quiet else _log.info
     write(
         "request",
@@ -69,4 +74,15 @@ def log_request(record: AccessRecord) -> None:
         sent_bytes=record.sent_bytes,
         seconds=round(record.seconds, 4),
         outcome=record.outcome,
+        **_remarks(record),
     )
+
+
+def _remarks(record: AccessRecord) -> dict[str, str | bool]:
+    """Return what is rarely there: the words of a target that failed, and the try to send an identity."""
+    remarks: dict[str, str | bool] = {}
+    if record.detail:
+        remarks["detail"] = record.detail
+    if record.dropped_identity:
+        remarks["dropped_identity"] = True
+    return remarks
