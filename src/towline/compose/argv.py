@@ -133,12 +133,15 @@ class Compose:
         return self._command(*arguments, services=services, progress=True)
 
     def scale(self, services: Mapping[str, int]) -> list[str]:
-        """Set the number of containers of some services, leaving all others alone."""
-        if self.dialect.is_v1:
-            return self._command("up", "--detach", "--no-build", "--no-recreate", "--no-deps", *_scales(services),
-                                 services=tuple(services))  # fmt: skip
-        pairs = [f"{names.service_name(name)}={_count(count)}" for name, count in services.items()]
-        return self._command("scale", "--no-deps", *pairs, progress=True)
+        """Set the number of containers of some services, leaving all others alone.
+
+        Not `scale`: that command forgets `env_file` when it decides what has changed, and makes the containers that
+        run anew (seen with Compose 2.40.3).
+        """
+        arguments = ["up", "--detach", "--no-build", "--no-recreate", "--no-deps"]
+        if not self.dialect.is_v1:
+            arguments += ["--pull", "never"]
+        return self._command(*arguments, *_scales(services), services=tuple(services), progress=True)
 
     def stop(self, services: Sequence[str] = (), *, timeout: int | None = None) -> list[str]:
         return self._command("stop", *_timeout(timeout), services=services, progress=True)

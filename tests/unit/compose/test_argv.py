@@ -35,7 +35,13 @@ def test_up_can_name_services_and_leave_their_dependencies_alone() -> None:
         (SHOP.pull(Pull.MISSING), [*LIVE, "pull", "--ignore-buildable", "--policy", "missing"]),
         (SHOP.pull(Pull.ALWAYS, ["web"]), [*LIVE, "pull", "--ignore-buildable", "--policy", "always", "web"]),
         (SHOP.build(pull=True), [*LIVE, "build", "--pull"]),
-        (SHOP.scale({"web": 3, "db": 0}), [*LIVE, "scale", "--no-deps", "web=3", "db=0"]),
+        (
+            SHOP.scale({"web": 3, "db": 0}),
+            [
+                *[*LIVE, "up", "--detach", "--no-build", "--no-recreate", "--no-deps", "--pull", "never"],
+                *["--scale", "web=3", "--scale", "db=0", "web", "db"],
+            ],
+        ),
         (SHOP.stop(["web"], timeout=5), [*LIVE, "stop", "--timeout", "5", "web"]),
         (SHOP.start(), [*LIVE, "start"]),
         (SHOP.restart(), [*LIVE, "restart"]),
