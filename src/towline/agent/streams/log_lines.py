@@ -127,8 +127,9 @@ class _Entry(msgspec.Struct, gc=False):
 class FileCutter:
     """Cuts a file of the engine's `json-file` driver; fed with whole lines of the file."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_terminal: bool = False) -> None:
         self.errors: list[str] = []
+        self._is_terminal = is_terminal
         self._joiner = Joiner()
         self._decoder = msgspec.json.Decoder(_Entry)
 
@@ -143,7 +144,7 @@ class FileCutter:
                 lines.append((kind, line))
             else:
                 self._joiner.add(lines, kind, line)
-        return lines
+        return [(kind, _ended_terminal(line)) for kind, line in lines] if self._is_terminal else lines
 
     def flush(self) -> list[Line]:
         """Return what is left at the end of the file."""
@@ -190,6 +191,10 @@ def _extended(held: bytearray, part: bytes) -> bytearray:
 def _ended(held: bytearray) -> bytes:
     line = bytes(held) if held.endswith(b"\n") else bytes(held) + b"\n"
     return line if len(line) <= MAX_LINE_BYTES else line[: MAX_LINE_BYTES - len(CUT_NOTE)] + CUT_NOTE
+
+
+def _ended_terminal(line: bytes) -> bytes:
+    return line[:-2] + b"\n" if line.endswith(b"\r\n") else line
 
 
 def _terminal_line(line: bytes) -> bytes:

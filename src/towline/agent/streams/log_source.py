@@ -112,10 +112,11 @@ class Source:
         with contextlib.suppress(DockerAway):
             await read()
             self._backoff.reset()
-            self._begin_of_next_run()
+            if self._tail > 0:
+                self._tail = ALL  # a log that had no line yet: everything that comes is wanted
 
-    def _begin_of_next_run(self) -> None:
-        """The past has been sent: if it had no line, everything of the next run is wanted, and nothing of this one."""
+    def _next_run_begins(self) -> None:
+        """Nothing of the past was wanted, and nothing came: what the runs before this one wrote is past as well."""
         if self._tail == 0 and not self._sieve.has_passed:
             with contextlib.suppress(BadMoment):
                 self._sieve.begin_behind(stamp(self._inspected.state.finished_at))
@@ -132,6 +133,7 @@ class Source:
                 await self._backoff.wait()
                 continue
             if self._inspected.state.started_at != started:
+                self._next_run_begins()
                 await self._outlet.tell(self._number, RESTARTED)
                 return True
             if self._inspected.state.running:
@@ -171,7 +173,7 @@ class Source:
         with log_files.opened(path) as files:
             if files is None:
                 return False
-            cutter = FileCutter()
+            cutter = FileCutter(is_terminal=inspected.config.tty)
             async for data in files.read(self._sieve.begin):
                 await self._pass(cutter.feed(data))
             if not self._follow:

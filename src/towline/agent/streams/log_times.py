@@ -57,7 +57,7 @@ def nanoseconds(text: str) -> int:
 
 def earlier(moment: bytes, seconds: float) -> bytes:
     """Return the stamp of so many seconds before another one."""
-    return _stamp(max(0, nanoseconds(moment.decode()) - int(seconds * _BILLION)))
+    return _stamp(nanoseconds(moment.decode()) - int(seconds * _BILLION))
 
 
 def engine_time(moment: bytes) -> str:
@@ -75,5 +75,7 @@ def full_stamp(text: str) -> str:
 
 
 def _stamp(value: int) -> bytes:
+    """Nothing was written before 1970: the engine's word for never is the year 1."""
+    value = max(0, value)
     seconds, rest = divmod(value, _BILLION)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z".encode()

@@ -142,3 +142,7 @@ def test_frames_hold_whole_lines_in_order_and_are_no_larger_than_a_block(shapes)
         assert frame.body.endswith(b"\n")
         found += [(frame.kind, line + b"\n") for line in frame.body.split(b"\n")[:-1]]
     assert found == lines
+
+
+def test_lines_of_a_terminals_file_lose_their_carriage_return():
+    assert FileCutter(is_terminal=True).feed(entry("a\rb\r\n")) == [(STDOUT, A + b"a\rb\n")]

@@ -11,6 +11,7 @@ from towline.agent.streams.log_times import BadMoment, Cursor, earlier, engine_t
         ("2026-11-21t12:14:02.123456789+02:00", b"2026-11-21T10:14:02.123456789Z"),
         ("2026-11-21 10:14:02.1234567891234z", b"2026-11-21T10:14:02.123456789Z"),
         ("1970-01-01T00:00:00.000000001Z", b"1970-01-01T00:00:00.000000001Z"),
+        ("0001-01-01T00:00:00Z", b"1970-01-01T00:00:00.000000000Z"),
     ],
 )
 def test_stamp_is_utc_with_nine_digits(text, expected):
