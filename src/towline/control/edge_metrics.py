@@ -56,11 +56,13 @@ class EdgeCollector(Collector):
 def log_request(record: AccessRecord) -> None:
     """Log one finished request.
 
-    Good answers of published services are left to the counters, but for debugging: a log line costs more than the
-    whole of such a request.
+    Good answers of published services are left to the counters: a log line costs more than the whole of such a
+    request.
     """
-    quiet = record.status < 400 and (record.path in QUIET_PATHS or record.kind is RouteKind.TARGET)
-    quiet = quiet and not record.dropped_identity
+    is_good = record.status < 400 and not record.dropped_identity
+    if is_good and record.kind is RouteKind.TARGET and record.outcome == "done":
+        return
+    quiet = is_good and record.path in QUIET_PATHS
     write = _log.debug if quiet else _log.info
     write(
         "request",
