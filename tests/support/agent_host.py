@@ -111,15 +111,20 @@ class AgentHost:
     def folder(self, project: str) -> Path:
         return self.host.settings.projects / project
 
-    def with_secrets(self, order: orders.Deploy, secrets_: dict[str, str]) -> orders.Deploy:
+    def with_secrets(self, order: orders.Deploy, values: dict[str, str]) -> orders.Deploy:
         """Seal secrets into an order, as the control plane does."""
-        identity_ = self.host.identity.current
-        info = orders.seal_info(org_id=order.org_id, deployment_id=order.deployment_id, agent_id=identity_.agent_id)
-        public = identity_.unseal_key().public_key().public_bytes_raw()
-        text = sealed.seal(public, info, msgspec.json.encode(secrets_))
-        return msgspec.structs.replace(
-            order, sealed_secrets=base64.b64encode(text).decode(), secret_names=tuple(secrets_)
-        )
+        return msgspec.structs.replace(order, sealed_secrets=self._sealed(order, values), secret_names=tuple(values))
+
+    def with_logins(self, order: orders.Deploy, host: str, username: str, password: str) -> orders.Deploy:
+        """Seal the login of a registry into an order."""
+        login = {"host": host, "username": username, "password": password}
+        return msgspec.structs.replace(order, sealed_registries=self._sealed(order, [login]))
+
+    def _sealed(self, order: orders.Deploy, value: object) -> str:
+        own = self.host.identity.current
+        info = orders.seal_info(org_id=order.org_id, deployment_id=order.deployment_id, agent_id=own.agent_id)
+        public = own.unseal_key().public_key().public_bytes_raw()
+        return base64.b64encode(sealed.seal(public, info, msgspec.json.encode(value))).decode()
 
     def with_bundle(self, order: orders.Deploy, contents: dict[str, bytes]) -> orders.Deploy:
         """Put a bundle into the store and name it in an order."""

@@ -7,8 +7,9 @@ with what the journal holds. Not here: what the jobs do (`kinds.py`), talking to
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 import structlog
@@ -53,11 +54,20 @@ class Runner:
     def resume(self) -> None:
         """Go on with everything that the journal holds, and remove what belongs to no job."""
         unfinished = self._host.journal.unfinished()
-        for job_id in set(self._host.steps.known()) - {entry.job_id for entry in unfinished}:
+        held = {entry.job_id for entry in unfinished}
+        for job_id in set(self._host.steps.known()) - held:
             self._host.steps.forget(job_id)
+        self._clear_stages(held)
         for entry in unfinished:
             _log.info("job resumed", job=entry.job_id, kind=entry.kind, project=entry.project)
             self._enqueue(entry)
+
+    def _clear_stages(self, held: Collection[str]) -> None:
+        """Remove what jobs that have ended left: a stage, or the login of a registry."""
+        stages = self._host.stages
+        for path in stages.iterdir() if stages.is_dir() else ():
+            if path.name.partition(".")[0] not in held:
+                shutil.rmtree(path, ignore_errors=True)
 
     def take(self, job: link.Job) -> None:
         """Promise to do a job; a repeated order changes nothing. Raises: StorageError: the disk did not take it."""
