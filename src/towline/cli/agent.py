@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from towline.agent.doctor import Check
     from towline.agent.settings import AgentSettings
 
-app = typer.Typer(no_args_is_help=True)
+app = typer.Typer(no_args_is_help=True, help="Run and look after the agent of this host.")
 
 StateFolder = Annotated[Path | None, typer.Option(help="Folder of identity, journal and projects.")]
 SettingsFile = Annotated[Path | None, typer.Option("--config", help="TOML file; default /etc/towline/agent.toml.")]
 Output = Annotated[Format, typer.Option("--output", "-o", help="table, json or yaml.")]
+
+
+def register(root: typer.Typer) -> None:
+    root.add_typer(app, name="agent")
 
 
 @app.command()

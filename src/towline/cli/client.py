@@ -3,18 +3,19 @@
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus, WebSocketException
 
 from towline import __version__
 from towline.cli import trust
 from towline.cli.credentials import Login
 from towline.cli.errors import AWAY, CliError, from_answer
 from towline.cli.sse import ServerEvent, parse_events
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
 
 CONNECT_TIMEOUT = 10.0
 READ_TIMEOUT = 60.0
@@ -97,8 +98,11 @@ class Client:
             yield answer
 
     @contextlib.asynccontextmanager
-    async def websocket(self, path: str, query: list[tuple[str, str]]) -> AsyncIterator[ClientConnection]:
+    async def websocket(self, path: str, query: list[tuple[str, str]]) -> AsyncIterator["ClientConnection"]:
         """Open a WebSocket below `/api/v1/`. Raises: CliError: refused, with the server's reason."""
+        from websockets.asyncio.client import connect  # only three commands need it, and it takes a while
+        from websockets.exceptions import InvalidStatus, WebSocketException
+
         parts = urlsplit(self.login.url)
         scheme = "wss" if parts.scheme == "https" else "ws"
         url = urlunsplit((scheme, parts.netloc, f"/api/v1/{path}", urlencode(query), ""))

@@ -1,6 +1,7 @@
 """The `towline` command: puts the commands together and turns failures into messages and exit codes."""
 
 import sys
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -20,6 +21,24 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_COMMANDS = "towline.cli.commands."
+MODULES = {
+    f"{_COMMANDS}account": "login logout whoami",
+    f"{_COMMANDS}clusters": "clusters join-token",
+    f"{_COMMANDS}links": "link forward ssh",
+    f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale remove prune "
+    "adopt",
+    f"{_COMMANDS}streams": "logs exec",
+    f"{_COMMANDS}jobs": "jobs",
+    f"{_COMMANDS}access": "tokens users",
+    f"{_COMMANDS}audit": "audit",
+    f"{_COMMANDS}completion": "completion",
+    "towline.cli.up": "up",
+    "towline.cli.server": "server",
+    "towline.cli.agent": "agent",
+}
+"""Every module of commands, and the words that it serves, in the order of the help."""
+
 
 @app.callback()
 def _options(
@@ -30,26 +49,22 @@ def _options(
         raise typer.Exit
 
 
-def build() -> typer.Typer:
-    """Register every command and return the application."""
-    from towline.cli import agent as agent_commands
-    from towline.cli import server as server_commands
-    from towline.cli import up as up_command
-    from towline.cli.commands import access, account, audit, clusters, completion, deployments, jobs, links, streams
+def build(word: str = "") -> typer.Typer:
+    """Register commands and return the application.
 
-    if not app.registered_groups:
-        for module in (account, clusters, links, deployments, streams, jobs, access, audit, completion):
-            module.register(app)
-        app.command("up")(up_command.up)
-        app.add_typer(server_commands.app, name="server", help="Run and look after the control plane.")
-        app.add_typer(agent_commands.app, name="agent", help="Run and look after the agent of this host.")
+    Args: word: what the command line begins with. Only the module that serves it is imported: the others cost more
+        time than most commands take. Anything else registers all of them.
+    """
+    wanted = [module for module, words in MODULES.items() if word in words.split()] or list(MODULES)
+    for name in wanted:
+        import_module(name).register(app)
     return app
 
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 away or timed out."""
     try:
-        code = build()(standalone_mode=False)
+        code = build(sys.argv[1] if len(sys.argv) > 1 else "")(standalone_mode=False)
     except CliError as error:
         _report(error)
         sys.exit(error.code)

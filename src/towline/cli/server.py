@@ -20,6 +20,10 @@ DataFolder = Annotated[Path | None, typer.Option("--data-folder", help="Folder o
 PassphraseFile = Annotated[Path | None, typer.Option(help="File with the passphrase; - for standard input.")]
 
 
+def register(root: typer.Typer) -> None:
+    root.add_typer(app, name="server")
+
+
 @app.callback()
 def _default(context: typer.Context, config: ConfigFile = None, data_folder: DataFolder = None) -> None:
     if context.invoked_subcommand is None:

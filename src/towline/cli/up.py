@@ -28,6 +28,10 @@ AGENT_STOP_TIMEOUT = 15.0
 """Seconds that the agent gets to say goodbye; its jobs on the host go on without it."""
 
 
+def register(root: typer.Typer) -> None:
+    root.command()(up)
+
+
 def up(
     folder: Annotated[Path | None, typer.Option(help="Folder for all data; default: in your own data folder.")] = None,
     listen: Annotated[str, typer.Option(help="Address and port to listen on.")] = "0.0.0.0:8443",
