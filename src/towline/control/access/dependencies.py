@@ -35,7 +35,7 @@ def needs(permission: Permission, *, throttled: bool = True) -> Any:
 
     async def authorise(connection: HTTPConnection) -> Access:
         access: Access = await connection.app.state.control.access.authenticate(connection, throttled=throttled)
-        connection.state.actor = access.actor
+        connection.state.actor, connection.state.access = access.actor, access
         if not access.rights.gives(permission):
             raise forbidden(permission)
         return access

@@ -76,8 +76,18 @@ PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
     for place, role in enumerate(ROLE_ORDER)
 }
 
-ORG_WIDE = frozenset({_P.USER_READ, _P.USER_MANAGE, _P.TOKEN_MANAGE, _P.AUDIT_READ, _P.ORG_MANAGE, _P.REGISTRY_MANAGE})
-"""Permissions that a grant on a part of the organisation never gives: they are about all of it."""
+ORG_WIDE = frozenset(
+    {
+        _P.USER_READ,
+        _P.USER_MANAGE,
+        _P.TOKEN_MANAGE,
+        _P.AUDIT_READ,
+        _P.ORG_MANAGE,
+        _P.REGISTRY_MANAGE,
+        _P.JOIN_TOKEN_MANAGE,
+    }
+)
+"""Permissions that a grant on a part of the organisation never gives: they are about all of it, or make new parts."""
 
 
 class ScopeKind(StrEnum):
