@@ -12,9 +12,10 @@ import enum
 import time
 from typing import TYPE_CHECKING
 
+from towline.gateway.accounting import account
 from towline.gateway.errors import UpstreamError, error_body, words_for_clients
 from towline.gateway.headers import answer_lines, claims_identity, status_line, upstream_head
-from towline.gateway.interfaces import AccessRecord, Answer, Connector, Peer, RouteKind, ToTarget
+from towline.gateway.interfaces import Answer, Connector, Peer, RouteKind, ToTarget
 from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead, parse_response_head
 from towline.wire.http1_body import BodyReader, ChunkedReader, body_reader, encode_chunk, encode_last_chunk
 from towline.wire.http1_build import build_answer
@@ -44,7 +45,6 @@ class Exchange:
         "_answer_reader",
         "_client",
         "_client_ended",
-        "_detail",
         "_first_bytes",
         "_has_answer_bytes",
         "_interim",
@@ -53,9 +53,8 @@ class Exchange:
         "_keep_upstream",
         "_pool",
         "_reader",
-        "_route",
-        "_started_at",
         "_upstream_ended",
+        "detail",
         "head",
         "identity_dropped",
         "kind",
@@ -63,7 +62,9 @@ class Exchange:
         "phase",
         "received_bytes",
         "request_id",
+        "route",
         "sent_bytes",
+        "started_at",
         "status",
         "upstream",
     )
@@ -80,14 +81,14 @@ class Exchange:
         self.identity_dropped = claims_identity(head)
         self.upstream: UpstreamConnection | None = None
         self._client = client
-        self._route = ""
+        self.route = ""
         self._pool: Pool | None = None
         self._reader: BodyReader | None = None
         if head.framing is not Framing.NONE:
             self._reader = body_reader(head.framing, head.content_length)
         self._answer_framing = Framing.NONE
         self._answer_reader: BodyReader | None = None
-        self._detail = ""
+        self.detail = ""
         self._first_bytes = b""
         self._has_answer_bytes = False
         self._interim = 0
@@ -96,7 +97,7 @@ class Exchange:
         self._keep_upstream = False
         self._client_ended = False
         self._upstream_ended = False
-        self._started_at = time.monotonic()
+        self.started_at = time.monotonic()
 
     def __repr__(self) -> str:
         body = "done" if self.is_request_done else "reading"
@@ -122,7 +123,7 @@ class Exchange:
     def forward(self, route: ToTarget | None, connector: Connector) -> None:
         """Send the request on: to the API when there is no route, else to its target."""
         self.kind = RouteKind.API if route is None else RouteKind.TARGET
-        self._route = "" if route is None else route.name
+        self.route = "" if route is None else route.name
         context = self._client.context
         options = context.options
         timeout = options.api_idle_timeout if route is None else options.pool_idle_timeout
@@ -420,7 +421,7 @@ class Exchange:
         self.answer(Answer(status, code, message))
 
     def _fail_upstream(self, error: UpstreamError) -> None:
-        self._detail = str(error)
+        self.detail = str(error)
         self._fail(error.status, error.code, words_for_clients(error))
 
     def _break_off(self, outcome: str) -> None:
@@ -436,32 +437,4 @@ class Exchange:
 
     def _finish(self, outcome: str) -> None:
         self.phase = Phase.OVER
-        context = self._client.context
-        counters = context.counters
-        counters.requests[(self.kind, self.status // 100)] += 1
-        counters.received_bytes += self.received_bytes
-        counters.sent_bytes += self.sent_bytes
-        if outcome == "client_gone":
-            counters.clients_gone += 1
-        if self.identity_dropped:
-            counters.dropped_identities += 1
-        if context.access_log is not None:
-            context.access_log(self._record(outcome))
-
-    def _record(self, outcome: str) -> AccessRecord:
-        return AccessRecord(
-            request_id=self.request_id,
-            peer=self.peer,
-            method=self.head.method.decode("ascii"),
-            host=self.head.host,
-            path=self.head.path.decode("ascii"),
-            kind=self.kind,
-            route=self._route,
-            status=self.status,
-            received_bytes=self.received_bytes,
-            sent_bytes=self.sent_bytes,
-            seconds=time.monotonic() - self._started_at,
-            outcome=outcome,
-            detail=self._detail,
-            dropped_identity=self.identity_dropped,
-        )
+        account(self, self._client.context.counters, self._client.context.access_log, outcome)
