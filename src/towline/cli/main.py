@@ -26,8 +26,8 @@ MODULES = {
     f"{_COMMANDS}account": "login logout whoami",
     f"{_COMMANDS}clusters": "clusters join-token",
     f"{_COMMANDS}links": "link forward ssh",
-    f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale remove prune "
-    "adopt",
+    f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale "
+    "remove prune adopt",
     f"{_COMMANDS}streams": "logs exec",
     f"{_COMMANDS}jobs": "jobs",
     f"{_COMMANDS}access": "tokens users",
