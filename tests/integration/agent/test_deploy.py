@@ -220,6 +220,22 @@ async def test_one_shot_service_counts_when_it_ends_with_zero(host: AgentHost, p
     assert detail(result).services["migrate"].state == "completed"
 
 
+async def test_putting_a_revision_back_runs_none_of_its_ended_services_again(host: AgentHost, project: str) -> None:
+    once = (
+        "  once: {image: 'towline-test/base:1', command: [sh, -c, '%s'], volumes: ['data:/data']}\n"
+        "volumes: {data: {}}\n"
+    )
+    await host.do("compose.deploy", deploy_order(project, WEB + once % "echo one >> /data/ran"))
+    still_running = once % "echo two >> /data/ran; exec sleep 300"
+
+    result = await host.do("compose.deploy", deploy_order(project, SICK + still_running, 2))
+
+    assert (result.outcome, detail(result).rolled_back_to) == ("failed", 1), result.error
+    assert set(containers_of(project)) == {"web"}
+    ran = docker("run", "--rm", "-v", f"{project}_data:/data", "towline-test/base:1", "cat", "/data/ran")
+    assert ran.split() == ["one", "two"]
+
+
 async def test_cancelled_deploy_puts_the_last_good_revision_back(host: AgentHost, project: str) -> None:
     await host.do("compose.deploy", deploy_order(project, WEB))
     pending = WEB.replace('"true"', '"false"').replace("300ms", "1s, retries: 100")

@@ -240,17 +240,12 @@ class DeploySteps:
         if not self.state.up_again_began_at:
             self._keep_now(up_again_began_at=self._now())
         prepared = await self._placed()
-        await self._bench.up(
-            UP_AGAIN,
-            prepared,
-            began_at=self.state.up_again_began_at,
-            limit=ROLLBACK_SECONDS,
-            spare_one_shots=True,
-        )
+        await self._bench.up_again(UP_AGAIN, prepared, self._spared(prepared), limit=ROLLBACK_SECONDS)
 
     async def _watch_again(self) -> None:
         prepared = await self._placed()
-        kept = [each for each in prepared.services.values() if each.lifetime is not Lifetime.ONE_SHOT]
+        spared = self._spared(prepared)
+        kept = [each for each in prepared.services.values() if each.name not in spared]
         watched = await self._bench.watch(
             health.expect(kept, prepared.order.scales),
             settle=prepared.order.settle_seconds,
@@ -296,6 +291,16 @@ class DeploySteps:
             self._prepared = self._bench.prepare(self._order, self._opened, pins)
             self._bench.write_stage(self._prepared)
             await self._bench.read_model(self._prepared, self._bench.staged(self._prepared), self._bench.stage)
+
+    def _spared(self, prepared: Prepared) -> dict[str, str]:
+        """Return the services that had their run when the old revision was good, with its configuration's hash."""
+        before = self._fallback_revision().services
+        ended = {name for name, record in before.items() if record.is_one_shot}
+        return {
+            each.name: before[each.name].config_hash if each.name in before else ""
+            for each in prepared.services.values()
+            if each.lifetime is Lifetime.ONE_SHOT or (each.lifetime is Lifetime.UNKNOWN and each.name in ended)
+        }
 
     def _must_build(self, service: Service) -> bool:
         return service.build is not None and self._order.build and service.name not in self._order.image_pins

@@ -5,6 +5,7 @@ Here: doing single things to a project. Not here: which of them, and in what ord
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from towline.agent.docker.compose import ComposeTool
-from towline.agent.errors import JobFailed
+from towline.agent.errors import DockerNotFound, JobFailed
 from towline.agent.jobs.context import JobContext
 from towline.agent.projects import content, gate, judging, staging
 from towline.agent.projects.commands import Commands, Step
@@ -25,7 +26,7 @@ from towline.compose import containers as compose_containers
 from towline.compose import health, layout, project, resume
 from towline.compose.argv import Compose
 from towline.compose.health import Expectation, Gate
-from towline.compose.model import Lifetime, Service
+from towline.compose.model import Service
 from towline.wire import orders
 
 SHORTEST_STEP = 5.0
@@ -158,36 +159,47 @@ class Workbench:
         *,
         began_at: float,
         limit: float,
-        spare_one_shots: bool = False,
     ) -> None:
         """Bring the services of the placed files up, none of its one-shot services twice.
 
-        Args: began_at: wall clock of the first attempt. spare_one_shots: those that ended are not run at all.
+        Args: began_at: wall clock of the first attempt.
         Raises: JobFailed. DockerError.
         """
         compose = self.placed(prepared)
-        last = self.host.steps.last(self.context.job_id, step.name)
-        arguments: Sequence[str] = compose.up(scales=prepared.order.scales)
-        if spare_one_shots:
-            arguments = self._up_without_one_shots(compose, prepared)
-        elif last is not None:
+        if self.host.steps.last(self.context.job_id, step.name) is not None:
             await self.context.wait_for_docker(step.stage)
 
         async def again() -> Sequence[str] | None:
-            return arguments if spare_one_shots else await self._rest_of_up(compose, prepared, began_at)
+            return await self._rest_of_up(compose, prepared, began_at)
+
+        arguments = compose.up(scales=prepared.order.scales)
 
         await self.run(step, arguments, self.folder, limit=limit, again=again)
+
+    async def up_again(self, step: Step, prepared: Prepared, spared: Mapping[str, str], *, limit: float) -> None:
+        """Bring the services of a revision that was good before up again, but those that are spared.
+
+        What another revision has left of a spared service is removed: it may still run.
+        Args: spared: services with the configuration's hash of the run they have had.
+        Raises: JobFailed. DockerError.
+        """
+        await self.context.wait_for_docker(step.stage)
+        await self._remove_others(spared)
+        kept = [name for name in prepared.services if name not in spared]
+        scales = {name: count for name, count in prepared.order.scales.items() if name in kept}
+        arguments = self.placed(prepared).up(kept if spared else (), no_deps=bool(spared), scales=scales)
+        if kept:
+            await self.run(step, arguments, self.folder, limit=limit)
+
+    async def _remove_others(self, own: Mapping[str, str]) -> None:
+        for each in await gate.look(self.host.engine, self.name, clock=self.host.clock):
+            if each.service in own and each.config_hash != own[each.service]:
+                with contextlib.suppress(DockerNotFound):
+                    await self.host.engine.call("DELETE", f"/containers/{each.id}", force="true")
 
     async def run(self, step: Step, arguments: Sequence[str], folder: Path, *, limit: float, **more: Any) -> None:
         """Run a command of the job. Args: limit: seconds. Raises: JobFailed."""
         await self.commands.run(step, arguments, folder, timeout=max(SHORTEST_STEP, limit), **more)
-
-    def _up_without_one_shots(self, compose: Compose, prepared: Prepared) -> Sequence[str]:
-        kept = [each.name for each in prepared.services.values() if each.lifetime is not Lifetime.ONE_SHOT]
-        if len(kept) == len(prepared.services):
-            return compose.up(scales=prepared.order.scales)
-        scales = {name: count for name, count in prepared.order.scales.items() if name in kept}
-        return compose.up(kept, no_deps=True, scales=scales)
 
     async def _rest_of_up(self, compose: Compose, prepared: Prepared, began_at: float) -> Sequence[str] | None:
         called = await self.tool.call(compose.config_hashes(), self.folder)
