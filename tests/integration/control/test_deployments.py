@@ -148,6 +148,17 @@ async def test_a_deploy_that_fails_tells_why_and_the_old_one_counts_as_running(
     assert revision["failing"][0]["log_tail"] == ["no database"]
 
 
+async def test_a_failure_is_told_until_a_later_deploy_goes_well(world: World, dora: httpx.AsyncClient) -> None:
+    await world.good(dora, "edge", "shop")
+    await world.report(await _edge(world), web={"project": "shop", "state": "running"})
+    failed = await world.deploy(dora, "edge", "shop")
+    await world.end(failed["job"]["id"], "failed", {}, error="cannot pull\nmore " + "x" * 500, code="pull_failed")
+    assert (await dora.get(HERE)).json()["reason"] == "revision 1 runs; revision 2 failed: cannot pull"
+    again = (await dora.post(f"{HERE}/redeploy")).json()
+    await world.end(again["job"]["id"], "succeeded")
+    assert (await dora.get(HERE)).json()["reason"] == ""
+
+
 async def test_bad_files_are_refused_with_their_place_before_anything_is_stored(
     world: World, dora: httpx.AsyncClient
 ) -> None:

@@ -123,6 +123,7 @@ class DeployHandler:
             deployment.running_number = await _number(tx, deployment, result.running_id)
         if end.is_success:
             deployment.last_good_number = revision.number
+            deployment.deployed_at = await tx.now()
         elif deployment.desired_number == revision.number and deployment.running_number:
             deployment.desired_number = deployment.running_number  # nobody tries a failed one again by itself
         await _settle(tx, deployment)

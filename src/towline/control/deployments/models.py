@@ -45,6 +45,8 @@ class Deployment(Base):
     running_number: Mapped[int] = mapped_column(default=0)
     """What the agent last said runs there; 0: none of ours."""
     last_good_number: Mapped[int] = mapped_column(default=0)
+    deployed_at: Mapped[datetime | None] = mapped_column(default=None)
+    """When a deploy last succeeded: a failure before that is no news."""
     stopped_by: Mapped[str] = mapped_column(String(255), default="")
     folder: Mapped[str] = mapped_column(Text, default="")
     """Where an adopted project lives on the host."""

@@ -18,6 +18,8 @@ from towline.control.deployments.schemas import (
 from towline.control.deployments.states import Activity, Expected, Place, Situation, Verdict
 
 NOTHING = Inventory()
+REASON_CHARACTERS = 160
+"""Of another thing's error within a reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +63,24 @@ def situation(deployment: Deployment, known: Known) -> Situation:
         activity=activity,
         running_revision=deployment.running_number,
         latest_revision=deployment.latest_number,
-        latest_error=(latest.error or latest.outcome) if latest and latest.outcome == "failed" else "",
+        latest_error=_news(deployment, latest),
         stopped_by=deployment.stopped_by,
         removed=deployment.removed_at is not None,
     )
+
+
+def _news(deployment: Deployment, latest: Revision | None) -> str:
+    """Return why the newest revision failed, until a later deploy went well; empty otherwise."""
+    if latest is None or latest.outcome != "failed":
+        return ""
+    settled, failed = deployment.deployed_at, latest.finished_at
+    return "" if settled and failed and settled > failed else shortened(latest.error or latest.outcome)
+
+
+def shortened(text: str) -> str:
+    """Cut an error to what fits a line of a list; the revision holds all of it."""
+    first = text.partition("\n")[0]
+    return first if len(first) <= REASON_CHARACTERS else f"{first[: REASON_CHARACTERS - 1]}…"
 
 
 def expected(revision: Revision | None, scales: Mapping[str, int]) -> tuple[Expected, ...]:

@@ -191,6 +191,14 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_ticket_expires_at"), ["expires_at"], unique=False)
 
     op.create_table(
+        "trust_state",
+        sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.BigInteger(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_trust_state")),
+    )
+    op.create_table(
         "access_grant",
         sa.Column("id", sa.String(length=64), nullable=False),
         sa.Column("org_id", sa.String(length=64), nullable=False),
@@ -280,6 +288,7 @@ def upgrade() -> None:
         sa.Column("desired_number", sa.Integer(), nullable=False),
         sa.Column("running_number", sa.Integer(), nullable=False),
         sa.Column("last_good_number", sa.Integer(), nullable=False),
+        sa.Column("deployed_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("stopped_by", sa.String(length=255), nullable=False),
         sa.Column("folder", sa.Text(), nullable=False),
         sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
