@@ -20,7 +20,9 @@ STATE_STYLES = {
 }  # fmt: skip
 STATE_SHAPES = {"healthy": "●", "degraded": "◐", "down": "✕", "working": "◌", "unknown": "○"}
 
-out = Console(highlight=False, soft_wrap=True)
+WIDE = 10_000
+"""Columns where standard output is no terminal: lines of a table stay whole for grep and awk."""
+out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -57,7 +59,7 @@ def show_list(items: Iterable[dict[str, Any]], format: Format, columns: Sequence
             grid.add_column(title, overflow="fold")
         for row in rows:
             grid.add_row(*(cell(read(row)) for _, read in columns))
-        out.print(grid, soft_wrap=False, crop=False, width=None if out.is_terminal else 4096)
+        out.print(grid, soft_wrap=False, crop=False)
 
     show(rows, format, table)
 
@@ -72,7 +74,7 @@ def show_facts(value: dict[str, Any], format: Format, facts: Sequence[tuple[str,
         for name, fact in facts:
             if fact not in (None, "", [], {}):
                 grid.add_row(name, cell(fact))
-        out.print(grid, soft_wrap=False, crop=False, width=None if out.is_terminal else 4096)
+        out.print(grid, soft_wrap=False, crop=False)
 
     show(value, format, table)
 
@@ -106,6 +108,23 @@ def ago(at: str | None, now: datetime | None = None) -> str:
     if passed < 0:
         return f"in {_span(-passed)}"
     return "just now" if passed < 2 else f"{_span(passed)} ago"
+
+
+def moment(at: str | None) -> str:
+    """Return RFC 3339 text in the reader's zone, to the second."""
+    return datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def quiet_logs() -> None:
+    """Keep log lines of shared code off the terminal; only failures are shown, on standard error."""
+    import logging
+
+    import structlog
+
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _span(seconds: float) -> str:

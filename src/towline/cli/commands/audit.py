@@ -6,7 +6,7 @@ import typer
 
 from towline.cli.errors import CliError
 from towline.cli.options import Output, client
-from towline.cli.output import Column, Format, done, show, show_list
+from towline.cli.output import Column, Format, done, moment, show, show_list
 
 app = typer.Typer(help="The audit log.", invoke_without_command=True)
 
@@ -51,7 +51,7 @@ def _target(event: dict[str, Any]) -> str:
 
 
 COLUMNS: list[Column] = [
-    ("AT", lambda event: event["at"]),
+    ("AT", lambda event: moment(event["at"])),
     ("WHO", lambda event: event["actor"]["name"]),
     ("FROM", lambda event: event["actor"]["address"]),
     ("ACTION", lambda event: event["action"]),

@@ -15,7 +15,7 @@ from towline.cli import stdin
 from towline.cli.client import Client, quoted
 from towline.cli.errors import AWAY, USAGE, CliError
 from towline.cli.options import ClusterName, Output, client
-from towline.cli.output import Format, ago, done, show_facts, state
+from towline.cli.output import Format, ago, done, quiet_logs, show_facts, state
 
 app = typer.Typer(help="The link of a cluster: how it is, and what it can carry.", no_args_is_help=True)
 EOF_MESSAGE = '{"eof":true}'
@@ -71,6 +71,7 @@ def forward(
     local: Annotated[str, typer.Argument(help="[ADDRESS:]PORT to listen on; default: the same port here.")] = "",
 ) -> None:
     """Carry local connections to an address behind the cluster, until Ctrl-C."""
+    quiet_logs()
     host, port = address(target)
     listen_host, listen_port = address(local if ":" in local else f"127.0.0.1:{local or port}")
     with client() as api, contextlib.suppress(KeyboardInterrupt):
@@ -84,6 +85,7 @@ def ssh(
     ] = f"127.0.0.1:{SSH_PORT}",
 ) -> None:
     """Connect standard input and output to the host's SSH server: ProxyCommand towline ssh CLUSTER."""
+    quiet_logs()
     host, port = address(target)
     with client() as api:
         asyncio.run(_pipe(api, cluster, host, port))

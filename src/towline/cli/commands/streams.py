@@ -11,7 +11,7 @@ from towline.cli.client import Client, quoted
 from towline.cli.errors import AWAY, CliError
 from towline.cli.logs import LogPrinter
 from towline.cli.options import Place, client, split_place
-from towline.cli.output import done
+from towline.cli.output import done, quiet_logs
 from towline.cli.terminal import run_terminal
 from towline.wire.streams import STDERR, STDOUT
 
@@ -60,6 +60,7 @@ def exec_(
     no_tty: Annotated[bool, typer.Option("-T", "--no-tty", help="Without a terminal, for pipes.")] = False,
 ) -> None:
     """Run a command in a container, with a terminal when there is one; ends with its exit code."""
+    quiet_logs()
     cluster, project = split_place(place)
     tty = not no_tty and sys.stdin.isatty() and sys.stdout.isatty()
     query = [("project", project), ("service", service), ("user", user), ("workdir", workdir)]
