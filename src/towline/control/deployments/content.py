@@ -60,7 +60,7 @@ class Checked:
                 "name": service.name,
                 "image": service.image,
                 "replicas": service.replicas,
-                "one_shot": service.lifetime is Lifetime.ONE_SHOT,
+                "one_shot": service.lifetime is not Lifetime.LONG,
             }
             for service in self.parsed.project.active()
         ]

@@ -33,7 +33,7 @@ class Expected:
     image: str = ""
     replicas: int = 1
     one_shot: bool = False
-    """It is meant to end with exit code 0."""
+    """It may end with exit code 0, and its container may be cleaned up then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,8 @@ def _never_ran(situation: Situation) -> tuple[State, str]:
 def _by_services(situation: Situation, services: Sequence[ServiceVerdict]) -> tuple[State, str]:
     bad = [service for service in services if service.state in (State.DOWN, State.DEGRADED)]
     working = [service for service in services if service.state is State.WORKING]
+    if situation.running_revision and not situation.containers and any(service.wanted for service in services):
+        return State.DOWN, _name_worst(bad) if bad else "no container"
     if bad:
         all_down = all(service.state is State.DOWN for service in services)
         return (State.DOWN if all_down else State.DEGRADED), _name_worst(bad)
@@ -220,8 +222,10 @@ def _judge_service(expected: Expected, containers: Sequence[Container]) -> Servi
 def _join(expected: Expected, judged: Sequence[tuple[State, str]]) -> tuple[State, str]:
     """Fold the containers of one service: the worst speaks, replicas that work soften it."""
     missing = expected.replicas - len(judged)
+    if not judged and missing > 0:
+        return (State.HEALTHY, "completed") if expected.one_shot else (State.DOWN, "no container")
     if not judged:
-        return (State.DOWN, "no container") if missing > 0 else (State.HEALTHY, "scaled to 0")
+        return State.HEALTHY, "scaled to 0"
     down = [reason for state, reason in judged if state is State.DOWN]
     if len(down) == len(judged):
         return State.DOWN, down[0]

@@ -56,6 +56,18 @@ def test_a_container_that_is_not_well_says_why(changes: dict[str, Any], state: S
     assert (verdict.state, verdict.reason) == (state, reason)
 
 
+def test_a_service_that_may_end_is_well_when_it_has_ended_or_was_cleaned_up() -> None:
+    once = Expected("once", one_shot=True)
+    ended = judge(container(), container("once", state="exited", exit_code=0), services=(WEB, once))
+    cleaned_up = judge(container(), services=(WEB, once))
+    assert [ended.state, cleaned_up.state] == [State.HEALTHY, State.HEALTHY]
+    assert [verdict.services[1].reason for verdict in (ended, cleaned_up)] == ["completed", "completed"]
+
+
+def test_a_project_without_any_container_is_down_even_when_its_services_may_end() -> None:
+    assert judge(services=(Expected("once", one_shot=True),)).reason == "no container"
+
+
 def test_a_missing_container_is_down() -> None:
     assert judge().reason == "web: no container"
     assert judge().state is State.DOWN
