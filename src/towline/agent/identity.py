@@ -71,8 +71,17 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         return X25519PrivateKey.from_private_bytes(decoded(self.sealing_key))
 
     def with_trust(self, trust: link.Trust) -> Identity:
-        """Return the identity with newer anchors and addresses; itself when they are not newer."""
-        if trust.version <= self.trust.version or not (trust.fingerprints or trust.ca_pem):
+        """Return the identity with newer anchors and addresses; itself when there is nothing new in it.
+
+        A host that joined without a pin trusts an authority of its system; it takes addresses, and pins nothing.
+        """
+        if trust.version <= self.trust.version:
+            return self
+        if not self.trust.fingerprints:
+            if not trust.server_urls:
+                return self
+            trust = msgspec.structs.replace(trust, fingerprints=(), ca_pem="")
+        elif not trust.fingerprints:
             return self
         return msgspec.structs.replace(
             self, trust=trust, last_trust=self.trust, server_urls=trust.server_urls or self.server_urls

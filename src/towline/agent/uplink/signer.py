@@ -33,6 +33,7 @@ class AgentSigner:
         self._clock = clock
         self._instance = f"{store.current.instance_id}-{secrets.token_hex(4)}"
         self._use_last_key = False
+        self._unanswered = False
         self.time_offset = 0.0
         """Seconds that this machine's clock is ahead of the server's."""
 
@@ -43,6 +44,9 @@ class AgentSigner:
         """Sign the challenge."""
         identity = self._store.current
         self._note_time(challenge.server_time)
+        # A hello that no welcome followed: the new key may not have reached the server's disk, so try the old one.
+        self._use_last_key = self._unanswered and not self._use_last_key
+        self._unanswered = True
         key = identity.last_key if self._use_last_key and identity.last_key else identity.key
         text = link.connect_text(
             origin=challenge.origin,
@@ -75,15 +79,10 @@ class AgentSigner:
             identity = identity.with_trust(welcome.trust)
         self._store.save(identity)
 
-    def refused(self) -> None:
-        """Try the other key next time: a new one may not have reached the server's disk."""
-        if self._store.current.last_key is not None:
-            self._use_last_key = not self._use_last_key
-
     def _proven(self, identity: Identity) -> Identity:
         if self._use_last_key and identity.last_key is not None:
             identity = _changed(identity, {"key": identity.last_key})
-        self._use_last_key = False
+        self._use_last_key = self._unanswered = False
         return identity.settled()
 
     def _note_time(self, server_time: float) -> None:
