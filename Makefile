@@ -36,6 +36,7 @@ check: install ## lint, format, types, import contracts, documentation against c
 	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m scripts.check_docs
+	@$(BIN)/python -m scripts.make_reference --check
 
 bench: testbed ## measure; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)

@@ -38,14 +38,14 @@ def field_names(settings: Any) -> list[str]:
     return [field.name for field in dataclasses.fields(settings)]
 
 
-def variables(prefix: str) -> Callable[[ModuleType], list[str]]:
-    """The environment variables that a module's `Settings` reads."""
-    return lambda source: [f"{prefix}{name.upper()}" for name in field_names(source.Settings)]
+def variables(prefix: str, settings: str) -> Callable[[ModuleType], list[str]]:
+    """The environment variables that the settings of a module read."""
+    return lambda source: [f"{prefix}{name.upper()}" for name in field_names(getattr(source, settings))]
 
 
 SOURCES: dict[str, tuple[str, Callable[[ModuleType], Iterable[str]]]] = {
-    "setting of the server": ("towline.control.settings", variables("TOWLINE_SERVER_")),
-    "setting of the agent": ("towline.agent.settings", variables("TOWLINE_AGENT_")),
+    "setting of the server": ("towline.control.settings", variables("TOWLINE_SERVER_", "Settings")),
+    "setting of the agent": ("towline.agent.settings", variables("TOWLINE_AGENT_", "AgentSettings")),
     "error code": ("towline.control.errors", lambda source: [str(code) for code in source.ErrorCode]),
     "message type of the link": ("towline.wire.link", lambda source: list(source.TYPES)),
 }

@@ -3,9 +3,11 @@
 Run by `make docs`. The pages are generated, so that nothing in them can differ from what runs; `make check` compares.
 """
 
+import asyncio
 import inspect
 import re
 import sys
+import tempfile
 import typing
 from collections.abc import Iterable
 from pathlib import Path
@@ -105,12 +107,32 @@ def type_name(kind: Any) -> str:
 
 
 def metrics() -> str:
-    """Return the page of metrics, from everything that registers one."""
-    from towline.control.system.metrics_catalogue import families
-
-    rows = [(f"`{family.name}`", family.kind, family.labels or "", family.help) for family in families()]
+    """Return the page of metrics: everything that a control plane registers, read from one that was opened for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = asyncio.run(families(Path(folder)))
     text = "The server answers `/metrics` for Prometheus: to loopback, or to a bearer token that may see clusters.\n\n"
     return page("Metrics", text + table(("Name", "Type", "Labels", "Meaning"), rows))
+
+
+async def families(folder: Path) -> list[tuple[str, ...]]:
+    """Return name, type, labels and meaning of every family."""
+    from towline.control import logging
+    from towline.control.edge_metrics import EdgeCollector
+    from towline.control.opening import opened
+    from towline.control.settings import load
+    from towline.gateway.counters import EdgeCounters
+
+    logging.configure("error", "json")
+    rows = {}
+    async with opened(load({}, data_folder=folder)) as control:
+        control.metrics.registry.register(EdgeCollector(EdgeCounters()))
+        for collector in list(control.metrics.registry._collector_to_names):
+            for family in collector.collect():
+                labels = getattr(family, "_labelnames", ()) or getattr(collector, "_labelnames", ())
+                if family.name.startswith("towline_"):
+                    shown = ", ".join(f"`{label}`" for label in labels)
+                    rows[family.name] = (f"`{family.name}`", family.type, shown, family.documentation)
+    return [rows[name] for name in sorted(rows)]
 
 
 def command_line() -> str:
@@ -119,8 +141,8 @@ def command_line() -> str:
 
     root = typer.main.get_command(build())
     text = (
-        "Exit codes: 0 done, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 away or timed out. Tables are for people; "
-        "`-o json` and `-o yaml` are for programs.\n"
+        "Exit codes: 0 done, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 away or timed out. Tables are for "
+        "people; `-o json` and `-o yaml` are for programs.\n"
     )
     context = click.Context(root, info_name="towline")
     return page("Command line", text + "".join(commands(root, context, "towline")))

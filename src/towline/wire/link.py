@@ -74,6 +74,8 @@ class Trust(Message, frozen=True):
 
 
 class Welcome(Message, frozen=True):
+    """The agent is let in, with its new epoch and generation."""
+
     agent_id: str
     cluster_id: str
     cluster_name: str
@@ -100,6 +102,8 @@ class Job(Message, frozen=True):
 
 
 class JobCancel(Message, frozen=True):
+    """Stop a job as soon as that is safe; its result says what became of it."""
+
     job_id: str
 
 
@@ -125,6 +129,8 @@ class Update(Message, frozen=True):
 
 
 class SettingsChanged(Message, frozen=True):
+    """Settings of the link changed."""
+
     settings: LinkSettings
 
 
@@ -143,6 +149,8 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Hello(Message, frozen=True):
+    """Who the agent is, proved by a signature over the challenge."""
+
     agent_id: str
     key_id: str
     instance_id: str
@@ -181,6 +189,8 @@ class Heartbeat(Message, frozen=True):
 
 
 class HeartbeatAck(Message, frozen=True):
+    """Answers a heartbeat, so that the agent knows the link carries both ways."""
+
     sent_at: float
     server_time: float
 
@@ -283,6 +293,8 @@ class JobAccepted(Message, frozen=True):
 
 
 class JobProgress(Message, frozen=True):
+    """New lines of a job's progress; repeated after a reconnect, told apart by `seq`."""
+
     job_id: str
     fence: int
     events: tuple[JobEvent, ...]
@@ -311,6 +323,8 @@ class JobsHeld(Message, frozen=True):
 
 
 class KeyRotation(Message, frozen=True):
+    """Register a new identity key."""
+
     new_key_id: str
     new_public_key: str
     signature: str
@@ -320,6 +334,8 @@ class KeyRotation(Message, frozen=True):
 
 
 class KeyRotated(Message, frozen=True):
+    """The new key counts from now on; the old one for another day."""
+
     key_id: str
 
 
@@ -327,12 +343,16 @@ class KeyRotated(Message, frozen=True):
 
 
 class Error(Message, frozen=True):
+    """Something about the other end's last message or state; for people and logs."""
+
     code: str
     message: str
     fatal: bool = False
 
 
 class Goodbye(Message, frozen=True):
+    """The sender is about to close the link, and why."""
+
     reason: str
     """removed, revoked, suspect, draining, replaced, updating, leaving, …"""
     final: bool = False
