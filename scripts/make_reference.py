@@ -11,7 +11,7 @@ import tempfile
 import typing
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import typer.main
@@ -62,8 +62,8 @@ def agent_settings() -> str:
         )
         rows.append((f"`{field.name}`", f"`{PREFIX}{field.name.upper()}`", default, description or ""))
     text = (
-        "The agent reads `/etc/towline/agent.toml`, or the file that `TOWLINE_AGENT_CONFIG` names, and the environment; "
-        "the environment wins. What the control plane may do on the host is no setting: see "
+        "The agent reads `/etc/towline/agent.toml`, or the file that `TOWLINE_AGENT_CONFIG` names, and the environment, "
+        "which wins. What the control plane may do on the host is no setting: see "
         "[the local policy](../how-to/agent-policy.md).\n\n"
     )
     return page("Settings of the agent", text + table(("Key", "Variable", "Default", "Meaning"), rows))
@@ -139,7 +139,7 @@ def command_line() -> str:
     """Return the page of the command line."""
     from towline.cli.main import build
 
-    root = typer.main.get_command(build())
+    root: Any = typer.main.get_command(build())
     text = (
         "Exit codes: 0 done, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 away or timed out. Tables are for "
         "people; `-o json` and `-o yaml` are for programs.\n"
@@ -181,9 +181,9 @@ def api() -> str:
     rows = []
     for route in flat(app.routes):
         if isinstance(route, APIWebSocketRoute) or (isinstance(route, APIRoute) and route.include_in_schema):
-            methods = ", ".join(sorted(route.methods)) if isinstance(route, APIRoute) else "WebSocket"
+            methods = ", ".join(sorted(route.methods or ())) if isinstance(route, APIRoute) else "WebSocket"
             first = (inspect.getdoc(route.endpoint) or "").split("\n")[0]
-            rows.append((methods, f"`{route.path}`", declaration(route).removeprefix("needs "), first))
+            rows.append((methods, f"`{route.path}`", declaration(cast(Any, route)).removeprefix("needs "), first))
     text = "Shapes of bodies and answers are in the server's own documentation at `/api/v1/docs`.\n\n"
     return page("API", text + table(("Method", "Path", "Needs", "What it does"), rows))
 
