@@ -14,6 +14,9 @@ from towline.control.agents.enrolment import Enrolment
 from towline.control.agents.identity import IdentitySource, ServerIdentity
 from towline.control.agents.join_tokens import JoinTokens
 from towline.control.agents.service import Agents
+from towline.control.agents.trust import TrustKeeper, signing_keys
+from towline.control.agents.updates import Updates
+from towline.control.clusters import retention
 from towline.control.clusters.reports import Reports
 from towline.control.clusters.service import Clusters
 from towline.control.ids import new_id
@@ -22,6 +25,7 @@ from towline.control.jobs.dispatch import Dispatcher
 from towline.control.jobs.intake import Intake
 from towline.control.jobs.service import Jobs
 from towline.control.links.door import Door
+from towline.control.links.metrics import FleetCollector
 from towline.control.links.registry import Links
 from towline.control.links.revocations import Revocations
 from towline.control.streams.meters import StreamMeters
@@ -57,6 +61,7 @@ class Fleet:
             clock=clock,
         )
         self.agents = Agents(db, audit)
+        self.trust = TrustKeeper(db, identity, clock=clock)
         self.join_tokens = JoinTokens(db, audit)
         self.enrolment = Enrolment(db, audit, identity, Challenges(clock=clock), control.access.enrolments)
         self.clusters = Clusters(db, audit, self.links, self.agents, self.reports)
@@ -67,11 +72,13 @@ class Fleet:
             self.agents,
             self.reports,
             identity,
+            self.trust,
             settings,
             replica=self.replica,
             clock=clock,
         )
-        self.revocations = Revocations(db, control.bus, self.links, self.reports, clock=clock)
+        self.revocations = Revocations(db, control.bus, self.links, self.reports, self.trust, clock=clock)
+        self.updates = Updates(db, audit, self.trust, self.clusters, self.links)
         self.jobs = Jobs(db, audit, self.links)
         self.dispatcher = Dispatcher(db, control.bus, self.jobs, self.links, owner=self.replica, clock=clock)
         self.intake = Intake(db, self.jobs, self.links, self.dispatcher)
@@ -79,12 +86,15 @@ class Fleet:
         self.packer = Packer(folder / "install", folder / "wheels")
         self.acceptor = LinkAcceptor(self.door, owner=self.tasks, clock=clock)
         self.reports.also_flush.append(self.admissions.flush)
+        control.metrics.registry.register(FleetCollector(self))
+        retention.install(control)
 
     def __repr__(self) -> str:
         return f"<Fleet {self.replica} {self.links!r}>"
 
     async def start(self) -> None:
         """Begin to take links."""
+        await self.trust.refresh()
         await self.reports.start()
         await self.admissions.start()
         await self.revocations.start()
@@ -111,6 +121,7 @@ def server_identity(control: ControlPlane) -> IdentitySource:
         where, tls = control.addresses(), control.tls.material
         fingerprints = (tls.fingerprint,) if tls.fingerprint else ()
         spki_pins = (tls.spki_pin,) if tls.spki_pin else ()
-        return ServerIdentity(where.origin, where.urls, fingerprints, spki_pins, tls.authority_pem)
+        release_keys = signing_keys(control.settings.data_folder / "keys")
+        return ServerIdentity(where.origin, where.urls, fingerprints, spki_pins, tls.authority_pem, release_keys)
 
     return ask

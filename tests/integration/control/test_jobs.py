@@ -20,6 +20,7 @@ from towline.control.jobs import repository
 from towline.control.jobs.models import Job, JobEvent
 from towline.control.jobs.states import JobState
 from towline.control.jobs.work import JobEnd, Submission, Submitted
+from towline.control.metrics import Metrics
 from towline.wire import link
 
 KIND = "test.work"
@@ -463,6 +464,7 @@ async def test_a_restarted_server_goes_on_with_its_jobs(linked: Bench) -> None:
     await linked.agent.next(link.Job)
     await linked.app.control.fleet.stop()
     await linked.agent.ended()
+    linked.app.control.metrics = Metrics()
     fleet = type(linked.app.control.fleet)(linked.app.control)
     fleet.jobs.register(KIND, linked.handler)
     linked.app.control.fleet = fleet

@@ -17,10 +17,13 @@ from towline.control.agents.schemas import (
     JoinTokenMinted,
     JoinTokenOut,
     JoinTokenRequest,
+    UpdateRequest,
+    UpdateSent,
 )
 from towline.control.fleet import LINK_PATH, Fleet
 from towline.control.install.commands import join_command
 from towline.control.listing import ListQuery, Page, list_query, page
+from towline.wire import link
 
 router = APIRouter(prefix="/api/v1", tags=["agents"])
 
@@ -68,7 +71,7 @@ async def enrol(request: Request, body: EnrolRequest) -> Enrolled:
         cluster_name=made.cluster_name,
         generation=1,
         pending=made.pending,
-        trust=msgspec.to_builtins(identity.trust()),
+        trust=msgspec.to_builtins(fleet.trust.current),
         server_urls=list(identity.urls),
         link_path=LINK_PATH,
     )
@@ -144,6 +147,16 @@ async def revoke_agent(request: Request, access: CanManage, cluster: str, agent:
 async def rotate_agent_key(request: Request, access: CanManage, cluster: str, agent: str) -> AgentChanged:
     """Ask an agent to replace its identity key."""
     return _changed(await _fleet(request).agents.rotate_key(access, cluster, agent))
+
+
+@router.post("/clusters/{cluster}/agents/{agent}/update", status_code=202)
+async def update_agent(
+    request: Request, access: CanManage, cluster: str, agent: str, body: UpdateRequest
+) -> UpdateSent:
+    """Pass a signed order to install another release on to a connected agent."""
+    order = link.Update(manifest=body.manifest, signature=body.signature, key=body.key)
+    await _fleet(request).updates.send(access, cluster, agent, order)
+    return UpdateSent(agent_id=agent)
 
 
 def _changed(row: Agent) -> AgentChanged:

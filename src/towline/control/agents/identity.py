@@ -20,16 +20,16 @@ class ServerIdentity:
     """`sha256//…` (base64) over the public key of the server's certificate, for curl's `--pinnedpubkey`."""
     ca_pem: str = ""
     signing_keys: tuple[str, ...] = ()
-    version: int = 1
+    """Ed25519 keys (base64url) whose signatures on updates agents believe."""
 
-    def trust(self) -> link.Trust:
-        """Return the message that agents pin."""
+    def trust(self, version: int) -> link.Trust:
+        """Return the message that agents pin; they ignore one whose version is not newer than what they have."""
         return link.Trust(
             fingerprints=self.fingerprints,
             ca_pem=self.ca_pem,
             server_urls=self.urls,
             signing_keys=self.signing_keys,
-            version=self.version,
+            version=version,
         )
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, String
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from towline.control.db import Base
@@ -90,3 +90,14 @@ class AgentKey(Base):
     used_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     """Set on the old key when the new one was used; refused afterwards."""
+
+
+class TrustState(Base):
+    """What agents were last told to trust, so that a change is noticed and numbered. One row."""
+
+    __tablename__ = "trust_state"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    digest: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(BigInteger)
+    changed_at: Mapped[datetime]

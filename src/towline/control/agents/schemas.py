@@ -91,3 +91,17 @@ class AgentChanged(BaseModel):
     id: str
     state: str
     state_reason: str
+
+
+class UpdateRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    manifest: Annotated[str, StringConstraints(max_length=64 * 1024)]
+    """Canonical JSON of the release: version, and files with sha256 and size."""
+    signature: Encoded
+    """Ed25519, base64url, by a release key."""
+    key: Encoded = ""
+
+
+class UpdateSent(BaseModel):
+    agent_id: str

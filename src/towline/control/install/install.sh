@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Towline agent on this host and joins it to its server. Needs sh and curl.
-# The join token comes on standard input, so that it is in no process list.
+# The join token comes on standard input, so that it is in no process list. On a host that has joined, nothing on
+# standard input means: install this release and keep the identity.
 # As root the agent becomes a service of the host; as another user, one of that user.
 set -eu
 
@@ -46,8 +47,11 @@ read_token() {
     else
         token=$(cat)
     fi
+    update=
     case $token in
         twj_*) ;;
+        "") [ -f "$state/identity.json" ] || fail "a join token on standard input is needed; copy the whole line from the server's join dialog"
+            update=yes ;;
         *) fail "a join token on standard input is needed; copy the whole line from the server's join dialog" ;;
     esac
 }
@@ -123,6 +127,7 @@ install_wheels() {
 }
 
 join_host() {
+    [ -z "$update" ] || return 0
     if [ -f "$state/identity.json" ]; then set -- --again; else set --; fi
     [ -z "$fingerprint" ] || set -- "$@" --fingerprint "$fingerprint"
     printf '%s' "$token" | "$program" agent join --server "$server" --state-folder "$state" --token-file - "$@" \
@@ -202,6 +207,7 @@ confirm() {
 }
 
 install_image() {
+    [ -z "$update" ] || fail "pull the new image and start the container towline-agent with it again"
     status=$(ask "/install/image?machine=$(uname -m)" "$work/image-name") || fail "the server $server does not answer"
     [ "$status" = 200 ] || return 1
     read -r sum path image < "$work/image-name"
@@ -224,8 +230,8 @@ install_image() {
 
 main() {
     command -v curl >/dev/null 2>&1 || fail "curl is needed"
-    read_token
     places
+    read_token
     find_libc
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT

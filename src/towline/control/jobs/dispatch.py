@@ -60,6 +60,8 @@ class Dispatcher:
         self._clock = clock
         self._tasks = TaskOwner("jobs")
         self._woken: set[str] = set()
+        self.depths: dict[str, int] = {}
+        """Jobs that have not ended, by state, at the last look; for metrics."""
         self._wake = asyncio.Event()
         links.on_up(self._link_up)
         links.on_down(self._link_down)
@@ -138,6 +140,7 @@ class Dispatcher:
         """End what nobody began in time, and what no agent will ever tell the end of."""
         async with self._db.read() as tx:
             overdue = [job.id for job in await repository.overdue(tx, BATCH)]
+            self.depths = await repository.counts(tx)
             lost = [job.id for job in await repository.abandoned(tx, ABANDONED_AFTER, BATCH)]
         late = JobEnd(JobState.EXPIRED, "the agent was not there in time", "expired")
         gone = JobEnd(JobState.FAILED, "the agent never came back to tell how it ended", "lost")

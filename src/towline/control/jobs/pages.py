@@ -83,10 +83,10 @@ async def latest_of(
 def described(job: dict[str, Any]) -> dict[str, Any]:
     """Add to a job's JSON what templates need: a title, a tone, and what failed."""
     detail = job["detail"] or {}
-    revision = f" of revision {detail['revision']}" if detail.get("revision") else ""
+    revision = f" revision {detail['revision']} of" if detail.get("revision") else ""
     name = job["deployment"]["name"] if job["deployment"] else job["cluster"]["name"]
     return job | {
-        "title": f"{TITLES.get(job['kind'], job['kind'])} {name}{revision}",
+        "title": f"{TITLES.get(job['kind'], job['kind'])}{revision} {name}",
         "tone": TONES.get(JobState(job["state"]), "unknown"),
         "open": JobState(job["state"]) not in ENDED,
         "failing": detail.get("failing") or [],

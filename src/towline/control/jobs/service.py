@@ -5,6 +5,7 @@ Every change of a state goes through here, in one transaction with its event and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -41,6 +42,8 @@ class Jobs:
         self._audit = audit
         self._links = links
         self._handlers: dict[str, JobHandler] = {}
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """Jobs that ended, by kind and state; for metrics."""
 
     def __repr__(self) -> str:
         return f"<Jobs {sorted(self._handlers)}>"
@@ -159,6 +162,7 @@ class Jobs:
         assert ended is not None
         await self._handlers[job.kind].finished(tx, ended, end)
         tx.publish("job", id=job.id, cluster_id=job.cluster_id, change="ended")
+        tx.after_commit.append(lambda: self.ended.update([(job.kind, str(to))]))
         _log.info("job ended", job=job.id, kind=job.kind, state=str(to), code=end.code, cluster=job.cluster_id)
         return True
 

@@ -16,6 +16,7 @@ from towline.control.agents.connect import Admissions, Admitted
 from towline.control.agents.identity import IdentitySource
 from towline.control.agents.refusals import Refused
 from towline.control.agents.service import Agents, BadRotation
+from towline.control.agents.trust import TrustKeeper
 from towline.control.clusters.reports import Reports
 from towline.control.links.registry import Link, Links
 from towline.control.logging import get_logger
@@ -41,6 +42,7 @@ class Door:
         agents: Agents,
         reports: Reports,
         identity: IdentitySource,
+        trust: TrustKeeper,
         settings: link.LinkSettings,
         *,
         replica: str = "",
@@ -51,6 +53,7 @@ class Door:
         self._agents = agents
         self._reports = reports
         self._identity = identity
+        self._trust = trust
         self._settings = settings
         self._replica = replica
         self._clock = clock
@@ -89,7 +92,7 @@ class Door:
             epoch=admitted.epoch,
             generation=admitted.generation,
             settings=self._settings,
-            trust=self._identity().trust(),
+            trust=self._trust.current,
             pending=admitted.pending,
         )
         return Admission(welcome, (admitted, hello.capabilities))
@@ -113,7 +116,7 @@ class Door:
         offset = message.sent_at - now
         if abs(offset) > CLOCK_TOLERANCE and abs(one.clock_offset) <= CLOCK_TOLERANCE:
             _log.warning("clock of the agent differs", agent=one.agent_id, seconds=round(offset))
-        one.clock_offset = offset
+        one.clock_offset, one.reconnects = offset, message.reconnects
         self._reports.heartbeat(one.cluster_id, one.org_id, message)
         await one.session.send(link.HeartbeatAck(sent_at=message.sent_at, server_time=now))
 

@@ -43,6 +43,8 @@ class Link:
     round_trips: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     clock_offset: float = 0.0
     """Seconds that the agent's clock is ahead of ours."""
+    reconnects: int = 0
+    """Of the agent's process, as it counts them."""
     said_goodbye: str = ""
     jobs_known: bool = False
     """The agent has said which jobs it holds: from now on it may get new ones."""

@@ -11,6 +11,7 @@ from towline.control.agents import repository
 from towline.control.agents.admission import refusal_by_state
 from towline.control.agents.models import Agent
 from towline.control.agents.states import AgentState
+from towline.control.agents.trust import TrustKeeper
 from towline.control.bus import Bus
 from towline.control.clusters import repository as clusters
 from towline.control.clusters.reports import Reports
@@ -31,15 +32,26 @@ BATCH = 500
 class Revocations:
     """Keeps the links of this process within what the rows allow."""
 
-    def __init__(self, db: Database, bus: Bus, links: Links, reports: Reports, *, clock: Clock = REAL_CLOCK) -> None:
+    def __init__(
+        self,
+        db: Database,
+        bus: Bus,
+        links: Links,
+        reports: Reports,
+        trust: TrustKeeper,
+        *,
+        clock: Clock = REAL_CLOCK,
+    ) -> None:
         self._db = db
         self._bus = bus
         self._links = links
         self._reports = reports
+        self._trust = trust
         self._clock = clock
         self._tasks = TaskOwner("revocations")
 
     async def start(self) -> None:
+        self._trust.on_change = self.tell_trust
         self._tasks.spawn("hints", self._follow_hints())
         self._tasks.spawn("recheck", self._recheck_for_ever())
 
@@ -58,6 +70,21 @@ class Revocations:
         while True:
             await self._clock.sleep(RECHECK_INTERVAL)
             await self.recheck()
+            try:
+                await self._trust.refresh()
+            except ApiError as error:
+                _log.warning("trust not looked at", why=error.message)
+
+    def tell_trust(self, trust: link.Trust) -> None:
+        """Send agents new addresses and anchors in-band, before anything is switched."""
+        self._tasks.spawn("tell trust", self._tell(trust))
+
+    async def _tell(self, trust: link.Trust) -> None:
+        for one in self._links:
+            try:
+                await one.session.send(trust)
+            except TunnelClosed:
+                continue  # it gets it with its next welcome
 
     async def recheck(self, agent_ids: list[str] | None = None) -> None:
         """Look at the rows of agents, of all that have a link by default."""
