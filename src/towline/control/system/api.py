@@ -4,11 +4,12 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 
 from towline import __version__
-from towline.control.access.dependencies import Access, Permission, needs, public
+from towline.control.access.dependencies import Access, Permission, declaration, needs, public
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.system import docs
 from towline.control.system.commit import commit
@@ -55,7 +56,11 @@ async def version() -> VersionOut:
     return VersionOut(version=__version__, commit=commit())
 
 
-@router.get("/metrics", dependencies=[public("checks by itself: loopback, a token, or a setting")])
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    dependencies=[public("checks by itself: loopback, a token, or a setting")],
+)
 async def metrics(request: Request) -> Response:
     """Figures for Prometheus: to loopback, to a token that may see clusters, or to anybody if so set."""
     control = request.app.state.control
@@ -95,8 +100,18 @@ def schema(app: Any) -> dict[str, Any]:
     """Return the OpenAPI document, built once."""
     if app.openapi_schema is None:
         built = get_openapi(title="Towline", version=__version__, routes=app.routes, description=docs.DESCRIPTION)
-        app.openapi_schema = docs.complete(built)
+        app.openapi_schema = docs.complete(built, public_routes(app))
     return dict(app.openapi_schema)
+
+
+def public_routes(app: Any) -> set[tuple[str, str]]:
+    """Return path and method of every route that needs nobody to be signed in."""
+    return {
+        (route.path or "", method.lower())
+        for route in iter_route_contexts(app.routes)
+        if declaration(route).startswith("public")
+        for method in route.methods or ()
+    }
 
 
 def _is_loopback(request: Request) -> bool:

@@ -43,7 +43,11 @@ ERROR_SCHEMA: dict[str, Any] = {
             "type": "object",
             "required": ["code", "message", "hint", "detail", "request_id"],
             "properties": {
-                "code": {"type": "string", "enum": [code.value for code in ErrorCode]},
+                "code": {
+                    "type": "string",
+                    "description": "Stable word; the edge adds a few of its own for requests it cannot read.",
+                    "examples": [code.value for code in ErrorCode],
+                },
                 "message": {"type": "string"},
                 "hint": {"type": "string"},
                 "detail": {"type": "object"},
@@ -62,8 +66,11 @@ def page(control: ControlPlane) -> HTMLResponse:
     return HTMLResponse(body, headers={"Content-Security-Policy": CSP, "X-Content-Type-Options": "nosniff"})
 
 
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """Add what FastAPI cannot know: our error shape on every answer, and how to authenticate."""
+def complete(document: dict[str, Any], public: set[tuple[str, str]]) -> dict[str, Any]:
+    """Add what FastAPI cannot know: our error shape on every answer, and which routes need whom.
+
+    Args: public: path and method of the routes that need nobody.
+    """
     components = document.setdefault("components", {})
     components.setdefault("schemas", {})["Error"] = ERROR_SCHEMA
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -72,12 +79,14 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         "description": "See code",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
     }
-    for operations in document.get("paths", {}).values():
+    for path, operations in document.get("paths", {}).items():
         for method in METHODS:
             if method in operations:
                 answers = operations[method].setdefault("responses", {})
                 answers.pop("422", None)
                 answers.setdefault("default", error)
+                if (path, method) in public:
+                    operations[method]["security"] = []
     for unused in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(unused, None)
     return document
