@@ -29,7 +29,7 @@ from tests.support.served import served
 
 from towline.control.access.permissions import Role
 
-EXAMPLES = 12
+EXAMPLES = 8
 """Requests per operation and kind: enough to find what a schema forbids and code does not, in a minute for all."""
 START_TIMEOUT = 30.0
 LEFT_OUT = [

@@ -9,6 +9,7 @@ from tests.support.control_app import ControlApp, running_control
 
 from towline import __version__
 from towline.control.access.permissions import Role
+from towline.control.db import Database
 from towline.control.system import readiness
 
 Usage = namedtuple("Usage", "total used free")
@@ -117,15 +118,13 @@ async def test_malformed_json_is_never_a_failure_of_ours(small_app: ControlApp, 
     assert answer.json()["error"]["code"] in ("invalid", "bad_request")
 
 
-async def test_a_database_that_is_away_is_503_and_readiness_says_so(database_url: str, tmp_path: Path) -> None:
-    async with running_control(database_url, tmp_path, start=False) as app:
+@pytest.mark.postgres
+async def test_a_database_that_is_away_is_503_and_readiness_says_so(postgres_url: str, tmp_path: Path) -> None:
+    async with running_control(postgres_url, tmp_path, start=False) as app:
         token = await app.token("ada")
-        if app.control.db.is_sqlite:
-            pytest.skip("SQLite is a file; a full or broken one has tests of its own")
         await app.control.db.close()
-        app.control.db._writer = app.control.db._reader = type(app.control.db)(
-            "postgresql://nobody@127.0.0.1:1/none"
-        ).engine
+        nowhere = Database("postgresql://nobody@127.0.0.1:1/none")
+        app.control.db._writer = app.control.db._reader = nowhere.engine
         answer = await app.client(token).get("/api/v1/whoami")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "unavailable")
         assert (await app.client().get("/readyz")).status_code == 503
