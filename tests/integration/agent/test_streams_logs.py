@@ -257,4 +257,5 @@ async def test_json_of_events_has_text_and_time(run, project, logs):
     await reader.to_end()
     (event,) = [json.loads(body) for body in reader.raw_events]
     assert event["text"] == "was removed"
-    assert abs(event["at"] - time.time()) < 60
+    assert event["at"].endswith("Z")
+    assert abs(datetime.fromisoformat(event["at"]).timestamp() - time.time()) < 60

@@ -13,7 +13,7 @@ from typing import cast
 class Bridge(asyncio.Protocol):
     """The protocol of one of the two ends; see `join`."""
 
-    __slots__ = ("_ended", "is_lost", "over", "peer", "received_bytes", "transport")
+    __slots__ = ("_ended", "is_lost", "over", "peer", "transport")
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport
@@ -21,12 +21,11 @@ class Bridge(asyncio.Protocol):
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when this end is lost."""
         self.is_lost = False
-        self.received_bytes = 0
         self._ended = False
 
     def __repr__(self) -> str:
         state = "lost" if self.is_lost else "ended" if self._ended else "open"
-        return f"<Bridge {state} {self.received_bytes} bytes>"
+        return f"<Bridge {state}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -34,7 +33,6 @@ class Bridge(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         peer = self.peer
         if peer is not None:
-            self.received_bytes += len(data)
             peer.transport.write(data)
 
     def eof_received(self) -> bool:

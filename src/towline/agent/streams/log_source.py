@@ -53,7 +53,8 @@ class _Missed(Exception):
 class Source:
     """Sends one container's log.
 
-    Args: follow: go on when the past has been sent. tail: lines of the past; negative: all of them.
+    Args: follow: go on when the past has been sent. tail: lines of the past; negative: all of them. with_files: the
+        past may be read out of the engine's files.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Source:
         number: int,
         follow: bool,
         tail: int,
+        with_files: bool,
         clock: Clock,
     ) -> None:
         self._engine = engine
@@ -75,6 +77,7 @@ class Source:
         self._number = number
         self._follow = follow
         self._tail = tail
+        self._with_files = with_files
         self._woken = asyncio.Event()
         self._backoff = Backoff(longest=LONGEST_PAUSE, clock=clock)
 
@@ -169,7 +172,8 @@ class Source:
         inspected = self._inspected
         if self._tail >= 0 and not self._sieve.is_resumed:
             return False  # the engine finds the last lines without reading the rest
-        path = inspected.log_path if inspected.host_config.log_config.type == JSON_FILE else ""
+        is_readable = self._with_files and inspected.host_config.log_config.type == JSON_FILE
+        path = inspected.log_path if is_readable else ""
         with log_files.opened(path) as files:
             if files is None:
                 return False

@@ -48,10 +48,21 @@ _log = structlog.get_logger("towline.agent")
 
 
 class LogServer:
-    """Serves `Logs` targets."""
+    """Serves `Logs` targets.
 
-    def __init__(self, engine: Engine, policy: Callable[[], LocalPolicy], clock: Clock = REAL_CLOCK) -> None:
+    Args: with_files: read the past out of the engine's files where they can be read.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        policy: Callable[[], LocalPolicy],
+        clock: Clock = REAL_CLOCK,
+        *,
+        with_files: bool = True,
+    ) -> None:
         self._engine = engine
+        self._with_files = with_files
         self._policy = policy
         self._clock = clock
 
@@ -62,7 +73,7 @@ class LogServer:
         found = await wanted.find(self._engine)
         if not found and not wanted.follow:
             raise Refused("not_found", f"no container of {target.project} is on this host")
-        session = _LogSession(self._engine, wanted, self._clock)
+        session = _LogSession(self._engine, wanted, self._clock, with_files=self._with_files)
         await session.run(incoming.accept_stream(), found)
 
 
@@ -122,8 +133,9 @@ class Wanted:
 class _LogSession:
     """One stream of logs; the outlet of its sources."""
 
-    def __init__(self, engine: Engine, wanted: Wanted, clock: Clock) -> None:
+    def __init__(self, engine: Engine, wanted: Wanted, clock: Clock, *, with_files: bool) -> None:
         self._engine = engine
+        self._with_files = with_files
         self._wanted = wanted
         self._clock = clock
         self._stream: TunnelStream
@@ -161,7 +173,7 @@ class _LogSession:
                 await self._stream.write(chunk)
 
     async def tell(self, source: int, text: str) -> None:
-        body = msgspec.json.encode({"text": text, "at": self._clock.now().timestamp()})
+        body = msgspec.json.encode({"text": text, "at": self._clock.now()})
         await self.write([streams.encode_frame(streams.EVENT, body, source)])
 
     # sources come and go
@@ -185,6 +197,7 @@ class _LogSession:
             number=self._last_number,
             follow=self._wanted.follow,
             tail=tail,
+            with_files=self._with_files,
             clock=self._clock,
         )
         owner.spawn(f"source {self._last_number}", self._guard(self._run(source, inspected.id)))
