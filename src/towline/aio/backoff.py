@@ -19,6 +19,10 @@ LONGEST_DELAY = 60.0
 SHORTEST_DELAY = 0.05
 """Seconds: full jitter may draw zero, and a loop that never waits would eat a core."""
 
+PATIENCE = 2.0
+"""Times what was waited already that the next wait may take: small draws would else use up the attempts within
+seconds, and a server that restarted in five would be missed for a minute."""
+
 STEADY_AFTER = 10.0
 """Seconds that what an attempt brought up must have lasted to start the sequence anew."""
 
@@ -30,7 +34,7 @@ class Backoff:
     by how long it held, so that a link that breaks right after each handshake is not hammered.
     """
 
-    __slots__ = ("_clock", "_first", "_longest", "_random", "attempts")
+    __slots__ = ("_clock", "_first", "_longest", "_random", "_waited", "attempts")
 
     def __init__(
         self,
@@ -44,6 +48,7 @@ class Backoff:
         self._longest = longest
         self._clock = clock
         self._random = draw
+        self._waited = 0.0
         self.attempts = 0
 
     def __repr__(self) -> str:
@@ -52,12 +57,14 @@ class Backoff:
     @property
     def ceiling(self) -> float:
         """The longest that the next delay can be."""
-        return float(min(self._longest, self._first * 2 ** min(self.attempts, 32)))
+        doubled = self._first * 2 ** min(self.attempts, 32)
+        return float(min(self._longest, doubled, self._first + PATIENCE * self._waited))
 
     def next_delay(self) -> float:
         """Draw the next delay in seconds, and count the attempt."""
         delay = max(SHORTEST_DELAY, self.ceiling * self._random())
         self.attempts += 1
+        self._waited += delay
         return delay
 
     async def wait(self) -> float:
@@ -69,6 +76,7 @@ class Backoff:
     def reset(self) -> None:
         """Begin anew: the attempt succeeded."""
         self.attempts = 0
+        self._waited = 0.0
 
     def note_lasted(self, seconds: float) -> None:
         """Begin anew when what the attempt brought up held for long enough."""

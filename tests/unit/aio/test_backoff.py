@@ -17,8 +17,14 @@ def test_jitter_covers_everything_below_the_ceiling():
 
 def test_ceiling_stays_finite_after_a_year_of_attempts():
     backoff = Backoff(draw=lambda: 1.0)
-    backoff.attempts = 10**6
-    assert backoff.next_delay() == LONGEST_DELAY
+    assert [backoff.next_delay() for _ in range(10_000)][-1] == LONGEST_DELAY
+
+
+def test_nobody_waits_much_longer_than_the_trouble_has_lasted():
+    draws = iter([0.0] * 10 + [1.0])
+    backoff = Backoff(draw=lambda: next(draws))
+    waited = sum(backoff.next_delay() for _ in range(10))
+    assert backoff.next_delay() == 0.5 + 2 * waited
 
 
 async def test_wait_sleeps_exactly_what_it_returns():
