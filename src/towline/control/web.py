@@ -21,7 +21,7 @@ import jinja2
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from towline.control.access.dependencies import Access, public
+from towline.control.access.dependencies import Access, Permission, public
 from towline.control.errors import ApiError, ErrorCode
 
 ROOT = Path(__file__).resolve().parent.parent / "web"
@@ -42,12 +42,12 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-cache, private",
 }
 NAVIGATION = (
-    ("fleet", "/fleet", "Fleet"),
-    ("deployments", "/deployments", "Deployments"),
-    ("jobs", "/jobs", "Jobs"),
-    ("access", "/access", "Access"),
-    ("audit", "/audit", "Audit"),
-    ("settings", "/settings", "Settings"),
+    ("fleet", "/fleet", "Fleet", Permission.CLUSTER_READ),
+    ("deployments", "/deployments", "Deployments", Permission.DEPLOYMENT_READ),
+    ("jobs", "/jobs", "Jobs", Permission.JOB_READ),
+    ("access", "/access", "Access", Permission.SELF),
+    ("audit", "/audit", "Audit", Permission.AUDIT_READ),
+    ("settings", "/settings", "Settings", Permission.SELF),
 )
 
 HOPS_BROKEN = {
@@ -123,7 +123,7 @@ class Web:
             access=access,
             section=section,
             theme=theme if theme in {"light", "dark"} else "",
-            navigation=NAVIGATION,
+            navigation=navigation(access),
             notices=[*notices, *held],
             username=access.actor.username if access else "",
             org_name=access.org_name if access else "",
@@ -163,11 +163,26 @@ def error_page(request: Request, error: ApiError) -> Response:
         query_string = request.scope["query_string"].decode("latin-1")
         wanted = request.scope["path"] + (f"?{query_string}" if query_string else "")
         return RedirectResponse(f"/signin?next={quote(wanted)}", status_code=303)
+    access: Access | None = getattr(request.state, "access", None)
     page: Response = request.app.state.control.web.page(
-        request, "layout/error.html", status=error.status, title=error.code.value.replace("_", " ").capitalize(),
-        message=error.message, hint=error.hint, hops=_hops(error), request_id=request.state.request_id,
-    )  # fmt: skip
+        request,
+        "layout/error.html",
+        access=access,
+        status=error.status,
+        title=error.code.value.replace("_", " ").capitalize(),
+        message=error.message,
+        hint=error.hint,
+        hops=_hops(error),
+        request_id=request.state.request_id,
+    )
     return page
+
+
+def navigation(access: Access | None) -> list[tuple[str, str, str]]:
+    """Return the places that somebody can go to at all; nothing before they signed in."""
+    if access is None:
+        return []
+    return [(key, path, word) for key, path, word, needed in NAVIGATION if access.rights.gives(needed)]
 
 
 def _hops(error: ApiError) -> list[dict[str, str]]:

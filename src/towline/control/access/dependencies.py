@@ -47,7 +47,7 @@ def needs(permission: Permission, *, throttled: bool = True) -> Any:
 def public(reason: str) -> Any:
     """Declare that anybody may call this handler, and why that is right."""
 
-    def nothing() -> None:
+    async def nothing() -> None:  # not a plain function: those are called in a thread
         return None
 
     setattr(nothing, DECLARATION, f"public: {reason}")

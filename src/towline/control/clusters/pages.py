@@ -25,6 +25,8 @@ Joiner = Annotated[Access, needs(Permission.JOIN_TOKEN_MANAGE)]
 Asked = Annotated[ListQuery, Depends(list_query)]
 STATES = ("healthy", "degraded", "down", "working", "unknown")
 EVERYTHING = ListQuery(limit=500)
+CONTAINERS = 100
+"""Containers on the page of a cluster; a filter and further pages find the others."""
 CONTAINER_TONES = {"running": "healthy", "restarting": "degraded", "paused": "degraded", "dead": "down"}
 AGENT_ACTIONS = {
     "approve": (agents_api.approve_agent, "the agent was approved"),
@@ -64,8 +66,8 @@ async def fleet_page(request: Request, access: Reader, asked: Asked, selector: s
 
 
 async def _counts(request: Request, access: Access) -> list[tuple[str, int]]:
-    one = ListQuery(limit=1)
-    return [(state, (await api.list_clusters(request, access, one, "", [state])).total) for state in STATES]
+    found = await request.app.state.control.fleet.clusters.count_states(access)
+    return [(state, found.get(state, 0)) for state in STATES]
 
 
 async def _first_steps(request: Request, access: Access) -> list[Step]:
@@ -75,7 +77,7 @@ async def _first_steps(request: Request, access: Access) -> list[Step]:
     from towline.control.deployments.service import Wanted
 
     service = request.app.state.control.deployments.service
-    clusters = await api.list_clusters(request, access, EVERYTHING, "", [])
+    clusters = await api.list_clusters(request, access, ListQuery(limit=1), "", [])
     deployments = await service.find_many(access, ListQuery(limit=1), Wanted())
     steps = [
         Step(
@@ -83,8 +85,8 @@ async def _first_steps(request: Request, access: Access) -> list[Step]:
             text="Its agent dials out; no port has to be opened.",
         ),
         Step(
-            title="Deploy a project", done=deployments.total > 0, url="/deployments/new?sample=1",
-            action="Deploy the sample", text="The sample is a small web page; any Compose file works.",
+            title="Deploy a project", done=deployments.total > 0, url="/deployments/sample",
+            action="Deploy the sample", post=True, text="The sample is a small web page; any Compose file works.",
         ),
         Step(
             title="Join a second host", done=clusters.total > 1, url="/fleet/join", action="Join a host",
@@ -157,15 +159,18 @@ async def arrival_page(request: Request, access: Joiner, token_id: str) -> Respo
 
 
 @router.get("/clusters/{name}")
-async def cluster_page(request: Request, access: Reader, name: str) -> Response:
+async def cluster_page(request: Request, access: Reader, name: str, asked: Asked) -> Response:
     """Show health, projects, containers, facts and the link of one cluster."""
     cluster = await api.get_cluster(request, access, name)
     projects = (await api.list_projects(request, access, name)).items
-    containers = (await api.list_containers(request, access, name, EVERYTHING)).items
+    shown = await api.list_containers(request, access, name, ListQuery(CONTAINERS, asked.cursor, search=asked.search))
+    containers = await _all_containers(request, access, name) if projects else []
     page: Response = request.app.state.control.web.page(
         request, "clusters/overview.html", access=access, section="fleet", tab="overview",
         projects=[_project(project.name, project, containers) for project in projects],
-        containers=[_container(container) for container in containers], facts=_facts(cluster),
+        containers=[_container(container) for container in shown.items], facts=_facts(cluster),
+        containers_page=shown.model_dump(), filters={"search": asked.search},
+        page_url=with_query(f"/clusters/{cluster.name}", {"search": asked.search}),
         doctor=await _doctor(request, access, name) if not cluster.link.connected else [], **_head(cluster, access),
     )  # fmt: skip
     return page
@@ -222,6 +227,16 @@ async def remove_cluster(request: Request, access: Manager, name: str) -> Respon
     return await forms.act(request, "/fleet", f"{name} was removed", lambda: api.remove_cluster(request, access, name))
 
 
+async def _all_containers(request: Request, access: Access, name: str) -> list[ContainerOut]:
+    """Return every container of a cluster: the states of its projects are judged by all of theirs."""
+    page = await api.list_containers(request, access, name, EVERYTHING)
+    found = list(page.items)
+    while page.next_cursor:
+        page = await api.list_containers(request, access, name, ListQuery(EVERYTHING.limit, page.next_cursor))
+        found += page.items
+    return found
+
+
 def _head(cluster: ClusterOut, access: Access) -> dict[str, Any]:
     base = f"/clusters/{cluster.name}"
     here = Resource(access.org_id, cluster_id=cluster.id, labels=cluster.labels)
@@ -243,7 +258,7 @@ async def _doctor(request: Request, access: Access, name: str) -> list[dict[str,
     from towline.control.links.api import link_doctor
 
     found = await link_doctor(request, access, name)
-    return [dict(check) if isinstance(check, dict) else check.model_dump() for check in found.checks]
+    return [check.model_dump() for check in found.checks]
 
 
 def _facts(cluster: ClusterOut) -> list[tuple[str, str]]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from towline.control.agents.models import Agent
@@ -149,6 +149,17 @@ def matching(
     return query
 
 
+async def count_states(tx: Transaction, org_id: str, where: ColumnElement[bool]) -> dict[str, int]:
+    query = select(Cluster.health_state, func.count()).where(Cluster.org_id == org_id, where)
+    return {row[0]: row[1] for row in await tx.execute(query.group_by(Cluster.health_state))}
+
+
+async def names_with_link(tx: Transaction, org_id: str, where: ColumnElement[bool]) -> list[tuple[str, bool]]:
+    """Return names and whether an agent is connected, by name."""
+    query = select(Cluster.name, Cluster.connected).where(Cluster.org_id == org_id, where).order_by(Cluster.name)
+    return [(row[0], row[1]) for row in await tx.execute(query)]
+
+
 async def update_many(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write what changed of many clusters; each row names its `id`."""
     for row in rows:
@@ -175,40 +186,56 @@ async def disconnect_all(tx: Transaction, why: str) -> None:
 # -- inventory ---------------------------------------------------------------------------------
 
 
-async def replace_containers(tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    await tx.execute(delete(InventoryContainer).where(InventoryContainer.cluster_id == cluster_id))
-    await upsert(tx, InventoryContainer, rows, key=("cluster_id", "container_id"))
+async def clear_inventories(tx: Transaction, cluster_ids: Collection[str]) -> None:
+    """Forget what ran on clusters whose agents have just said all of it again."""
+    if cluster_ids:
+        await tx.execute(delete(InventoryContainer).where(InventoryContainer.cluster_id.in_(cluster_ids)))
+        await tx.execute(delete(InventoryProject).where(InventoryProject.cluster_id.in_(cluster_ids)))
 
 
 async def change_containers(
-    tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]], removed: Collection[str]
+    tx: Transaction, rows: Sequence[Mapping[str, Any]], removed: Collection[tuple[str, str]]
 ) -> None:
+    """Write containers, and remove others by cluster and id."""
     if removed:
-        gone = InventoryContainer.container_id.in_(removed)
-        await tx.execute(delete(InventoryContainer).where(InventoryContainer.cluster_id == cluster_id, gone))
+        key = tuple_(InventoryContainer.cluster_id, InventoryContainer.container_id)
+        await tx.execute(delete(InventoryContainer).where(key.in_(removed)))
     await upsert(tx, InventoryContainer, rows, key=("cluster_id", "container_id"))
 
 
-async def replace_projects(tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    await tx.execute(delete(InventoryProject).where(InventoryProject.cluster_id == cluster_id))
-    await upsert(tx, InventoryProject, rows, key=("cluster_id", "name"))
-
-
 async def change_projects(
-    tx: Transaction, cluster_id: str, rows: Sequence[Mapping[str, Any]], removed: Collection[str]
+    tx: Transaction, rows: Sequence[Mapping[str, Any]], removed: Collection[tuple[str, str]]
 ) -> None:
+    """Write projects, and remove others by cluster and name."""
     if removed:
-        gone = InventoryProject.name.in_(removed)
-        await tx.execute(delete(InventoryProject).where(InventoryProject.cluster_id == cluster_id, gone))
+        key = tuple_(InventoryProject.cluster_id, InventoryProject.name)
+        await tx.execute(delete(InventoryProject).where(key.in_(removed)))
     await upsert(tx, InventoryProject, rows, key=("cluster_id", "name"))
 
 
-async def sick_names(tx: Transaction, cluster_id: str) -> list[str]:
-    """Return the names of containers that are not well."""
-    query = select(InventoryContainer.name).where(
-        InventoryContainer.cluster_id == cluster_id, InventoryContainer.sick.is_(True)
+async def sick_names(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, list[str]]:
+    """Return the names of containers that are not well, by cluster."""
+    query = select(InventoryContainer.cluster_id, InventoryContainer.name).where(
+        InventoryContainer.cluster_id.in_(cluster_ids), InventoryContainer.sick.is_(True)
     )
-    return list((await tx.execute(query)).scalars())
+    found: dict[str, list[str]] = {cluster_id: [] for cluster_id in cluster_ids}
+    for cluster_id, name in await tx.execute(query):
+        found[cluster_id].append(name)
+    return found
+
+
+async def write_heartbeats(tx: Transaction, beats: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what heartbeats say, which is most of all writing, in one statement for each set of columns."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cluster_id, values in beats.items():
+        groups.setdefault(tuple(sorted(values)), []).append({"key": cluster_id, **values})
+    table = Cluster.__table__
+    assert isinstance(table, Table)
+    connection = await tx.connection()
+    for columns, rows in groups.items():
+        if columns:
+            written = {name: bindparam(name) for name in columns}
+            await connection.execute(update(table).where(table.c.id == bindparam("key")).values(written), rows)
 
 
 def containers(cluster_id: str, *, project: str = "", service: str = "", search: str = "") -> Select[Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, func
 from sqlalchemy.exc import IntegrityError
 
 from towline.control.access.actor import Access
@@ -26,11 +26,12 @@ from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.links.registry import Link, Links, away
 from towline.control.listing import Listed, ListQuery, fetch
 
-SORTS = {
+SORTS: Mapping[str, Any] = {
     "name": Cluster.name,
     "created_at": Cluster.created_at,
     "state": Cluster.health_state,
     "health_since": Cluster.health_since,
+    "last_seen": func.coalesce(Cluster.last_seen_at, Cluster.created_at),
 }
 CONTAINER_SORTS = {"name": InventoryContainer.name}
 
@@ -56,6 +57,14 @@ class Wanted:
     states: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A cluster as a form offers it."""
+
+    name: str
+    connected: bool
+
+
 class Clusters:
     """Clusters of organisations."""
 
@@ -79,6 +88,17 @@ class Clusters:
             found: Listed[Cluster] = await fetch(tx, query, asked, sorts=SORTS, default="name", key=Cluster.id)
             views = await self._views(tx, found.rows)
         return Listed(views, found.next_cursor, found.total)
+
+    async def count_states(self, access: Access) -> Mapping[str, int]:
+        """Return how many of the clusters that the actor may see are in each state."""
+        async with self._db.read() as tx:
+            return await repository.count_states(tx, access.org_id, visible(access, Permission.CLUSTER_READ))
+
+    async def choices(self, access: Access, permission: Permission) -> Sequence[Choice]:
+        """Return every cluster where the actor holds a permission somewhere, by name: what a form offers."""
+        async with self._db.read() as tx:
+            found = await repository.names_with_link(tx, access.org_id, visible(access, permission))
+        return [Choice(name, connected) for name, connected in found]
 
     async def get(self, access: Access, cluster: str) -> View:
         """Raises: ApiError: cluster_not_found."""

@@ -1,6 +1,5 @@
 """Pages of deployments: the list, the editor, and one deployment with its revisions, logs and terminal."""
 
-from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
@@ -10,21 +9,18 @@ from towline.control import forms
 from towline.control.access.dependencies import Access, Permission, Resource, needs
 from towline.control.clusters import api as clusters_api
 from towline.control.deployments.feature import Deployments
-from towline.control.deployments.samples import SAMPLE
 from towline.control.deployments.schemas import (
     AdoptRequest,
     DeploymentOut,
     DeploymentPatch,
-    DiffLine,
-    DiffRequest,
     RedeployRequest,
     RemoveRequest,
-    RevisionRequest,
     RollbackRequest,
     ScaleRequest,
     ServicesRequest,
 )
 from towline.control.deployments.service import Wanted
+from towline.control.deployments.side_by_side import plan as planned
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.jobs import pages as job_pages
 from towline.control.listing import ListQuery, list_query
@@ -68,156 +64,6 @@ async def list_page(request: Request, access: Reader, asked: Asked, state: str =
     return page
 
 
-# -- the editor --------------------------------------------------------------------------------
-
-
-@router.get("/deployments/new")
-async def new_page(request: Request, access: Writer, cluster: str = "", sample: str = "") -> Response:
-    """Show the editor for a new project, with the sample in it when asked for."""
-    form = _empty_form() | ({"compose": SAMPLE, "message": "the sample"} if sample else {})
-    return await _editor(request, access, cluster, "hello" if sample else "", form, existing=False)
-
-
-@router.post("/deployments/new")
-async def new_post(request: Request, access: Writer) -> Response:
-    """Deploy what was typed, or show what it would change."""
-    form = await forms.read(request)
-    return await _deploy(request, access, form.line("cluster"), form.line("name"), form, existing=False)
-
-
-@router.get(f"{PLACE}/edit")
-async def edit_page(request: Request, access: Writer, cluster: str, name: str) -> Response:
-    """Show the editor with the newest revision."""
-    deployment = await _feature(request).service.get(access, cluster, name)
-    form = _empty_form() | {
-        "auto_rollback": deployment.auto_rollback,
-        "settle_seconds": f"{deployment.settle_seconds:g}",
-    }
-    secrets: list[str] = []
-    if deployment.latest_revision:
-        latest = await _feature(request).service.revision(access, cluster, name, deployment.latest_revision)
-        form |= {"compose": latest.compose or "", "env": latest.env or "", "registries": latest.registries}
-        secrets = [secret.name for secret in latest.secrets]
-    return await _editor(
-        request, access, deployment.cluster.name, deployment.name, form, existing=True, secrets=secrets
-    )
-
-
-@router.post(f"{PLACE}/edit")
-async def edit_post(request: Request, access: Writer, cluster: str, name: str) -> Response:
-    """Deploy a new revision, or show what it would change."""
-    return await _deploy(request, access, cluster, name, await forms.read(request), existing=True)
-
-
-async def _deploy(
-    request: Request, access: Access, cluster: str, name: str, form: forms.Form, *, existing: bool
-) -> Response:
-    feature = _feature(request)
-    notices: list[Notice] = []
-    plan, problems = None, list[Any]()
-    typed = _typed(form)
-    try:
-        asked = forms.body(RevisionRequest, **await _revision(request, access, cluster, name, form, existing=existing))
-        if form.line("go") == "diff":
-            content = asked.model_dump(include=set(DiffRequest.model_fields) - {"against"}, exclude_unset=True)
-            plan = _plan(
-                await feature.comparisons.of_request(access, cluster, name, forms.body(DiffRequest, **content))
-            )
-        else:
-            made = await feature.revisions.create(access, cluster, name, asked, None)
-            done = Notice("working", f"revision {made.revision.number} is on its way")
-            return redirect(request, f"/clusters/{quote(cluster)}/deployments/{quote(name)}", done)
-    except ApiError as error:
-        problems = error.detail.get("problems", [])
-        notices.append(Notice("error", error.message, error.hint))
-    return await _editor(
-        request, access, cluster, name, typed, existing=existing, notices=notices, plan=plan, problems=problems,
-        secrets=[] if not existing else await _secret_names(request, access, cluster, name),
-    )  # fmt: skip
-
-
-async def _revision(
-    request: Request, access: Access, cluster: str, name: str, form: forms.Form, *, existing: bool
-) -> dict[str, Any]:
-    """Return the body of the API for what was typed: what the form does not show stays as it was."""
-    uploaded = form.files.get("compose_file", b"")
-    fields: dict[str, Any] = {
-        "compose": uploaded.decode("utf-8", "replace") if uploaded else form.text("compose"),
-        "env": form.text("env") or None,
-        "registries": form.all("registries"),
-        "message": form.line("message"),
-        "secrets": _secrets(form),
-        "options": {
-            "pull": "always" if form.checked("pull_always") else "missing",
-            "auto_rollback": form.checked("auto_rollback"),
-            "settle_seconds": form.number("settle_seconds", 10),
-            "timeout": form.number("timeout", 600),
-        },
-    }
-    if existing:
-        deployment = await _feature(request).service.get(access, cluster, name)
-        if deployment.latest_revision:
-            latest = await _feature(request).service.revision(access, cluster, name, deployment.latest_revision)
-            fields |= {"bundle": latest.bundle, "variables": latest.variable_values or {}}
-    return fields
-
-
-def _secrets(form: forms.Form) -> dict[str, str | None]:
-    """Return secrets by name; an empty value keeps the one that is stored."""
-    pairs = zip(form.all("secret_name"), form.all("secret_value"), strict=False)
-    return {name.strip(): value or None for name, value in pairs if name.strip()}
-
-
-async def _secret_names(request: Request, access: Access, cluster: str, name: str) -> list[str]:
-    deployment = await _feature(request).service.get(access, cluster, name)
-    if not deployment.latest_revision:
-        return []
-    latest = await _feature(request).service.revision(access, cluster, name, deployment.latest_revision)
-    return [secret.name for secret in latest.secrets]
-
-
-async def _editor(
-    request: Request, access: Access, cluster: str, name: str, form: dict[str, Any], *, existing: bool,
-    secrets: Iterable[str] = (), notices: Iterable[Notice] = (), plan: Any = None, problems: Iterable[Any] = (),
-) -> Response:  # fmt: skip
-    clusters = (await clusters_api.list_clusters(request, access, EVERYTHING, "", [])).items
-    writable = [
-        each
-        for each in clusters
-        if access.may(Permission.DEPLOYMENT_WRITE, Resource(access.org_id, each.id, each.labels, name))
-    ]
-    chosen = cluster or (writable[0].name if writable else "")
-    base = f"/clusters/{quote(cluster)}/deployments/{quote(name)}"
-    page: Response = request.app.state.control.web.page(
-        request, "deployments/edit.html", access=access, section="deployments", cluster=chosen, name=name, form=form,
-        existing=existing, secrets=list(secrets), notices=tuple(notices), plan=plan, problems=list(problems),
-        clusters=[{"name": each.name, "away": not each.link.connected} for each in writable],
-        registries=await _registries(request, access), action=f"{base}/edit" if existing else "/deployments/new",
-    )  # fmt: skip
-    return page
-
-
-async def _registries(request: Request, access: Access) -> list[Any]:
-    from towline.control.registries.api import list_registries
-
-    return list((await list_registries(request, access)).items)
-
-
-def _empty_form() -> dict[str, Any]:
-    return {
-        "compose": "", "env": "", "message": "", "registries": [], "auto_rollback": True, "settle_seconds": "10",
-        "timeout": "600",
-    }  # fmt: skip
-
-
-def _typed(form: forms.Form) -> dict[str, Any]:
-    return {
-        "compose": form.text("compose"), "env": form.text("env"), "message": form.line("message"),
-        "registries": form.all("registries"), "auto_rollback": form.checked("auto_rollback"),
-        "settle_seconds": form.line("settle_seconds") or "10", "timeout": form.line("timeout") or "600",
-    }  # fmt: skip
-
-
 # -- one deployment ----------------------------------------------------------------------------
 
 
@@ -259,7 +105,7 @@ async def revision_page(
     diff = await _feature(request).comparisons.of_revisions(access, cluster, name, number, against)
     found["tone"] = OUTCOME_TONES.get(found["outcome"], "unknown")
     found["secrets"] = [secret["name"] for secret in found["secrets"]]
-    plan = _plan(diff)
+    plan = planned(diff)
     head = await _head(request, access, deployment, "revisions")
     page: Response = request.app.state.control.web.page(
         request, "deployments/revision.html", access=access, section="deployments", revision=found,
@@ -274,12 +120,13 @@ async def logs_page(
 ) -> Response:
     """Show the live log."""
     deployment = await _feature(request).service.get(access, cluster, name)
-    parameters = [("project", deployment.name), ("follow", "1"), ("tail", "-1" if since else str(LOG_LINES))]
+    where = f"/api/v1/clusters/{deployment.cluster.id}/logs"
+    parameters = [("project", deployment.name), ("tail", "-1" if since else str(LOG_LINES))]
     parameters += [("service", service)] if service else []
     parameters += [("since", since)] if since else []
     page: Response = request.app.state.control.web.page(
-        request, "deployments/logs.html", access=access, section="deployments", since=since,
-        logs_url=f"/api/v1/clusters/{deployment.cluster.id}/logs?{urlencode(parameters)}",
+        request, "deployments/logs.html", access=access, section="deployments", since=since, service=service,
+        logs_url=f"{where}?{urlencode([*parameters, ('follow', '1')])}", plain_url=f"{where}?{urlencode(parameters)}",
         **await _head(request, access, deployment, "logs"),
     )  # fmt: skip
     return page
@@ -330,6 +177,7 @@ async def _head(request: Request, access: Access, deployment: DeploymentOut, tab
     return {
         "deployment": deployment, "may": may, "tabs": tabs, "tab": tab,
         "base_path": f"/clusters/{deployment.cluster.name}/deployments/{deployment.name}",
+        "place": f"{deployment.cluster.name}/{deployment.name}",
         "previous": await _previous(request, access, deployment),
         "stopped": bool(deployment.services) and not any(each.replicas.running for each in deployment.services),
     }  # fmt: skip
@@ -417,52 +265,3 @@ async def remove(request: Request, access: Writer, cluster: str, name: str) -> R
         request, base, f"{name} is being removed",
         lambda: _feature(request).service.remove(access, cluster, name, body, None),
     )  # fmt: skip
-
-
-# -- diffs -------------------------------------------------------------------------------------
-
-
-def _plan(diff: Any) -> dict[str, Any]:
-    changed = [each.model_dump() for each in diff.services if each.change != "unchanged"]
-    return {"services": changed, "blocks": list(side_by_side(diff.lines)), "violations": []}
-
-
-def side_by_side(lines: Iterable[DiffLine]) -> Iterator[dict[str, Any]]:
-    """Group diff lines into rows of old and new; a run of removed lines stands beside the run that replaced it."""
-    rows: list[dict[str, Any]] = []
-    removed: list[DiffLine] = []
-    added: list[DiffLine] = []
-
-    def flush() -> None:
-        for index in range(max(len(removed), len(added))):
-            old = removed[index] if index < len(removed) else None
-            new = added[index] if index < len(added) else None
-            kind = "change" if old and new else "remove" if old else "add"
-            rows.append(_row(kind, old, new))
-        removed.clear()
-        added.clear()
-
-    for line in lines:
-        if line.sign == "-":
-            removed.append(line)
-            continue
-        if line.sign == "+":
-            added.append(line)
-            continue
-        flush()
-        if line.sign == "@":
-            yield {"rows": rows, "folded": ""}
-            rows = []
-            yield {"rows": [], "folded": line.text or "unchanged"}
-        else:
-            rows.append(_row("same", line, line))
-    flush()
-    if rows:
-        yield {"rows": rows, "folded": ""}
-
-
-def _row(kind: str, old: DiffLine | None, new: DiffLine | None) -> dict[str, Any]:
-    return {
-        "kind": kind, "old": old.text if old else None, "new": new.text if new else None,
-        "old_no": old.old if old else 0, "new_no": new.new if new else 0,
-    }  # fmt: skip

@@ -3,8 +3,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from towline.control import forms
-from towline.control.deployments.pages import side_by_side
 from towline.control.deployments.schemas import DiffLine
+from towline.control.deployments.side_by_side import side_by_side
 from towline.control.errors import ApiError
 from towline.control.web import ROOT, Web, ago, iso, query, seconds, size
 

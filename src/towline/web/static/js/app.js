@@ -1,9 +1,8 @@
 // What every page needs: live fragments, relative times, copy buttons, pressed buttons, dialogs and keys.
 // Pages work without it; nothing here builds HTML from user content.
 import { listen } from "./events.js";
+import { all, concerns, refresh } from "./live.js";
 import { ago } from "./times.js";
-
-const all = (selector, root = document) => root.querySelectorAll(selector);
 
 // -- times ---------------------------------------------------------------------------------------
 function refreshTimes() {
@@ -12,32 +11,16 @@ function refreshTimes() {
     node.textContent = ago(at);
     node.title = at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "long" });
   }
+  for (const node of all("time[data-clock]")) node.textContent = new Date(node.dateTime).toLocaleTimeString([], { hour12: false });
+  for (const node of all("time[data-moment]")) node.textContent = new Date(node.dateTime).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const box of all(".table-box")) box.toggleAttribute("tabindex", false);
+  for (const box of all(".table-box")) if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
 }
+document.addEventListener("towline:refreshed", refreshTimes);
 setInterval(refreshTimes, 10_000);
 refreshTimes();
 
-// -- live fragments: an element with data-live="topic topic" is fetched again and morphed in place ----
-const waiting = new Map();
-
-function refresh(element) {
-  if (!element.id || waiting.has(element.id)) return;
-  waiting.set(element.id, setTimeout(async () => {
-    waiting.delete(element.id);
-    if (!document.body.contains(element) || element.matches(":has(dialog[open], details.menu[open])")) return;
-    await window.htmx?.ajax("GET", element.dataset.liveUrl || location.href, {
-      target: `#${CSS.escape(element.id)}`, select: `#${CSS.escape(element.id)}`, swap: "outerMorph",
-    });
-    refreshTimes();
-  }, 150));
-}
-
-function concerns(element, topic, ids) {
-  if (topic === "resync") return true;
-  if (!element.dataset.live.split(" ").includes(topic)) return false;
-  const own = element.dataset.liveId;
-  return !own || Object.values(ids).includes(own) || !Object.keys(ids).length;
-}
-
+// -- events of the server -------------------------------------------------------------------------
 const offline = document.getElementById("offline");
 listen({
   event: (topic, ids) => {
@@ -53,11 +36,18 @@ listen({
   },
 });
 
+// A page over plain HTTP on another machine has no clipboard API: the text is selected there, ready for Ctrl-C.
+async function copyText(node) {
+  if (navigator.clipboard) { await navigator.clipboard.writeText(node.textContent.trim()); return; }
+  getSelection().selectAllChildren(node);
+  document.execCommand("copy");
+}
+
 // -- buttons ---------------------------------------------------------------------------------------
 document.addEventListener("click", async (event) => {
   const copy = event.target.closest("[data-copy]");
   if (copy) {
-    await navigator.clipboard.writeText(document.querySelector(copy.dataset.copy).textContent.trim());
+    await copyText(document.querySelector(copy.dataset.copy));
     const label = copy.getAttribute("aria-label");
     copy.setAttribute("aria-label", "Copied");
     copy.classList.add("primary");
@@ -88,18 +78,30 @@ document.addEventListener("input", (event) => {
   if (auto && event.target.matches('input[type="search"]')) later(auto);
 });
 document.addEventListener("change", (event) => {
-  const auto = event.target.closest("form[data-auto]");
-  if (auto) auto.requestSubmit();
+  const auto = event.target.form?.closest("form[data-auto]");
+  if (auto && event.target.matches("select")) go(auto);
 });
+document.addEventListener("submit", (event) => {
+  if (!event.target.matches("form[data-auto]")) return;
+  event.preventDefault();
+  go(event.target);
+});
+for (const field of all("[data-confirm-name]")) field.form.querySelector("[data-confirmed]").disabled = true;
+
+// Addresses hold only the filters that are set, so that a link sent to a colleague is short and shows the same.
+function address(form) {
+  const url = new URL(form.action);
+  for (const [key, value] of new FormData(form)) if (value) url.searchParams.set(key, value);
+  return url;
+}
+const go = (form) => location.assign(address(form));
 let pending = 0;
 function later(form) {
   clearTimeout(pending);
   pending = setTimeout(() => {
-    const url = new URL(form.action);
-    for (const [key, value] of new FormData(form)) if (value) url.searchParams.set(key, value);
-    history.replaceState(null, "", url);
-    const target = document.querySelector(form.dataset.auto);
-    if (target) { target.dataset.liveUrl = url.href; refresh(target); }
+    history.replaceState(null, "", address(form));
+    const target = form.dataset.auto && document.querySelector(form.dataset.auto);
+    if (target) refresh(target);
   }, 200);
 }
 

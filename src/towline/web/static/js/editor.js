@@ -13,10 +13,12 @@ class Editor {
     this.bad = new Set();
     this.original = this.area.value;
     const draft = localStorage.getItem(this.key);
-    if (draft !== null && draft !== this.original) this.offerDraft(draft);
+    if (draft === this.original) localStorage.removeItem(this.key);
+    else if (draft?.trim()) this.offerDraft(draft);
     this.area.addEventListener("input", () => this.changed());
     this.area.addEventListener("keydown", (event) => this.keydown(event));
-    this.form.addEventListener("submit", () => localStorage.removeItem(this.key));
+    this.form.addEventListener("submit", () => sessionStorage.setItem("towline-sent", this.key));
+    this.form.querySelector("[type=file]")?.addEventListener("change", (event) => this.take(event.target));
     for (const field of this.form.querySelectorAll("[data-validates]")) field.addEventListener("input", () => this.later());
     this.resize();
     if (this.area.value.trim()) this.later(0);
@@ -25,6 +27,7 @@ class Editor {
   offerDraft(draft) {
     const note = document.createElement("p");
     note.className = "row small";
+    note.dataset.draft = "";
     note.append("There is a draft that was not deployed. ");
     const take = document.createElement("button");
     take.type = "button";
@@ -32,6 +35,14 @@ class Editor {
     take.addEventListener("click", () => { this.area.value = draft; note.remove(); this.changed(); });
     note.append(take);
     this.root.before(note);
+  }
+
+  async take(input) {
+    const [file] = input.files;
+    if (!file) return;
+    this.area.value = await file.text();
+    input.value = "";
+    this.changed();
   }
 
   changed() {
@@ -67,12 +78,14 @@ class Editor {
   async check() {
     const url = this.checkUrl();
     if (!url || !this.area.value.trim()) return;
+    const turn = this.turn = (this.turn ?? 0) + 1;
     const body = { compose: this.area.value, env: this.form.elements.env?.value || null };
     const answer = await fetch(url, {
       method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json", Accept: "application/json" },
     }).catch(() => null);
     if (!answer) return;
     const result = await answer.json().catch(() => ({}));
+    if (turn !== this.turn) return;
     this.show(result.problems ?? result.error?.detail?.problems ?? (result.error ? [{ message: result.error.message }] : []));
   }
 

@@ -1,8 +1,10 @@
-// Live progress of a job: events are added as they come; the page's own fragments show the end.
-const LIST = document.querySelector("[data-job-events]");
+// Live progress of a job: events are added as they come; the page's own fragments show the end, and the next job.
+let followed = "";
+let source = null;
 
 function row(event) {
   const item = document.createElement("li");
+  item.id = `event-${event.seq}`;
   item.dataset.level = event.level ?? "info";
   item.dataset.seq = event.seq;
   const time = item.appendChild(document.createElement("time"));
@@ -23,17 +25,34 @@ function row(event) {
   return item;
 }
 
-function follow(list) {
-  const last = () => Number(list.lastElementChild?.dataset.seq ?? 0);
-  const source = new EventSource(`${list.dataset.jobEvents}?follow=1&after=${last()}`);
-  source.addEventListener("progress", ({ data }) => {
-    const event = JSON.parse(data);
-    if (event.seq <= last()) return;
-    const atEnd = window.innerHeight + window.scrollY >= document.body.scrollHeight - 80;
-    list.append(row(event));
-    if (atEnd && list.dataset.scroll) list.lastElementChild.scrollIntoView({ block: "nearest" });
-  });
+const list = () => document.querySelector("[data-job-events]");
+const last = () => Number(list()?.lastElementChild?.dataset.seq ?? 0);
+
+function add(event) {
+  const place = list();
+  if (!place || event.seq <= last()) return;
+  const atEnd = window.innerHeight + window.scrollY >= document.body.scrollHeight - 80;
+  place.append(row(event));
+  if (atEnd && place.dataset.scroll) place.lastElementChild.scrollIntoView({ block: "nearest" });
+}
+
+function follow() {
+  const place = list();
+  if (!place || place.dataset.jobState === "ended" || followed === place.dataset.jobEvents) return;
+  source?.close();
+  followed = place.dataset.jobEvents;
+  place.closest("details")?.setAttribute("open", "");
+  source = new EventSource(`${followed}?follow=1&after=${last()}`);
+  source.addEventListener("progress", ({ data }) => add(JSON.parse(data)));
   source.addEventListener("end", () => source.close());
 }
 
-if (LIST && LIST.dataset.jobState !== "ended") follow(LIST);
+// What was deployed is no draft any more: the editor left the draft's name when it was sent.
+const sent = sessionStorage.getItem("towline-sent");
+if (sent) {
+  localStorage.removeItem(sent);
+  sessionStorage.removeItem("towline-sent");
+}
+
+document.addEventListener("towline:refreshed", follow);
+follow();

@@ -7,6 +7,7 @@ const LINE_HEIGHT = 20;
 const MOST_LINES = 100_000;
 const OVERSCAN = 20;
 const RETRY_MS = 1500;
+const LEVEL = /\b(?:(ERROR|FATAL|CRITICAL|PANIC|emerg|alert|crit|error)|WARN(?:ING)?|warn(?:ing)?)\b(?=[\]: ,"]|$)/;
 
 class LogView {
   constructor(root) {
@@ -36,11 +37,17 @@ class LogView {
 
   controls() {
     const on = (name, event, action) => this.root.querySelector(name)?.addEventListener(event, action);
-    on("[data-search]", "input", (e) => { this.query = e.target.value; this.filter(); });
+    on("[data-search]", "input", (e) => { this.query = e.target.value; this.filter(); this.found(); });
     on("[data-only]", "change", (e) => { this.only = e.target.checked; this.filter(); });
     on("[data-times]", "click", (e) => this.toggle(e.currentTarget, "times"));
     on("[data-wrap]", "click", (e) => this.toggle(e.currentTarget, "wrap"));
     on("[data-download]", "click", () => this.download());
+  }
+
+  found() {
+    const wanted = this.query.toLowerCase();
+    const count = wanted ? this.shown.filter((line) => plain(line.text).toLowerCase().includes(wanted)).length : 0;
+    this.root.querySelector("[data-found]").textContent = wanted ? `${count} ${count === 1 ? "line" : "lines"}` : "";
   }
 
   toggle(button, name) {
@@ -162,7 +169,8 @@ class LogView {
   scrolled() {
     const bottom = this.view.scrollHeight - this.view.clientHeight - this.view.scrollTop;
     this.following = bottom < LINE_HEIGHT * 2;
-    this.soon();
+    if (this.root.classList.contains("wrap")) this.jump.hidden = this.following;
+    else this.soon();
   }
 
   draw() {
@@ -184,6 +192,8 @@ class LogView {
     const row = document.createElement("div");
     row.className = "line";
     row.dataset.stream = line.stream;
+    const level = LEVEL.exec(line.text);
+    if (level) row.dataset.level = level[1] ? "error" : "warning";
     const time = row.appendChild(document.createElement("time"));
     time.textContent = line.at ? line.at.slice(11, 23) : "";
     const who = row.appendChild(document.createElement("span"));

@@ -24,6 +24,7 @@ class TerminalView {
   connect() {
     this.socket?.close();
     this.term.reset();
+    this.root.dataset.state = "connecting";
     this.say("Connecting…");
     const url = new URL(this.root.dataset.url, location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -38,9 +39,22 @@ class TerminalView {
     socket.onmessage = ({ data }) => { for (const frame of reader.feed(new Uint8Array(data))) this.frame(frame); };
     socket.onclose = ({ reason }) => {
       if (socket !== this.socket) return;
+      const opened = this.root.dataset.state === "open";
       this.root.dataset.state = "closed";
-      if (!this.ended) this.say(reason || "The connection ended; the command may still run");
+      if (this.ended) return;
+      if (reason || opened) this.say(reason || "The connection broke; the command may still run. “Connect again” opens a new shell");
+      else this.explain();
     };
+  }
+
+  // A refused WebSocket tells a page nothing: ask for the cluster to say which hop it was.
+  async explain() {
+    const answer = await fetch(this.root.dataset.cluster, { headers: { Accept: "application/json" } }).catch(() => null);
+    const cluster = await answer?.json().catch(() => null);
+    if (!cluster) this.say("Towline does not answer; “Connect again” tries once more");
+    else if (cluster.error) this.say(cluster.error.message);
+    else if (!cluster.link.connected) this.say(`${cluster.name} is away: ${cluster.health.reason}`);
+    else this.say("The terminal was refused: the container may have stopped, or your rights have changed");
   }
 
   frame({ kind, body }) {
@@ -58,5 +72,5 @@ class TerminalView {
   say(text) { this.note.textContent = text; }
 }
 
-for (const root of document.querySelectorAll(".terminal[data-url]")) root.view = new TerminalView(root);
+for (const root of document.querySelectorAll(".console[data-url]")) root.view = new TerminalView(root);
 export { CLOSE_STDIN };
