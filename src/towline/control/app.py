@@ -152,12 +152,13 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.access.pages import router as access
     from towline.control.audit.pages import router as audit
     from towline.control.clusters.pages import router as clusters
+    from towline.control.deployments.edit_pages import router as editor
     from towline.control.deployments.pages import router as deployments
     from towline.control.jobs.pages import router as jobs
     from towline.control.system.pages import router as system
     from towline.control.web import router as static
 
-    return (static, access, clusters, deployments, jobs, audit, system)
+    return (static, access, clusters, editor, deployments, jobs, audit, system)
 
 
 def create_app(control: ControlPlane) -> FastAPI:
