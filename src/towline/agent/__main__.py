@@ -9,12 +9,21 @@ from towline.agent import app, settings
 from towline.agent.errors import AgentError
 
 EXIT_CANNOT_START = 1
+CHECK = "--check"
 
 
 def main(arguments: list[str]) -> int:
-    """Run the agent. Args: arguments: at most one, the settings' file. Returns: the exit status."""
+    """Run the agent, or `--check` whether it could. Returns: the exit status.
+
+    Args: arguments: the settings' file, when it is not in its usual place.
+    """
+    files = [each for each in arguments if each != CHECK]
     try:
-        return app.run(settings.load(Path(arguments[0]) if arguments else None))
+        loaded = settings.load(Path(files[0]) if files else None)
+        if CHECK not in arguments:
+            return app.run(loaded)
+        print(app.check(loaded))
+        return 0
     except AgentError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_CANNOT_START

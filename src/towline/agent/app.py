@@ -1,4 +1,4 @@
-"""The agent as a whole: makes its parts, joins them, and runs until it is stopped or told to end for good."""
+"""The agent's process: one per state folder, ended by signals, by final words, or to go on as a newer release."""
 
 from __future__ import annotations
 
@@ -6,41 +6,20 @@ import asyncio
 import fcntl
 import os
 import signal
-from collections.abc import Awaitable, Callable
+import sys
 from pathlib import Path
 from typing import IO
 
 import structlog
 
 import towline
-from towline.agent import files, logging, policy, status, update
-from towline.agent.bundles import BundleStore
-from towline.agent.docker import compose
-from towline.agent.docker.engine import Engine, find_host
+from towline.agent import files, logging, policy
+from towline.agent.agent import Agent
 from towline.agent.errors import StorageError
-from towline.agent.host.capabilities import Capabilities
-from towline.agent.host.inventory import Inventory
-from towline.agent.host.measures import Meter
 from towline.agent.identity import Store
-from towline.agent.jobs.context import Host
-from towline.agent.jobs.runner import Runner
-from towline.agent.jobs.steps import Steps
-from towline.agent.journal import Journal
-from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
-from towline.agent.streams.router import StreamRouter
-from towline.agent.streams.servers import servers
-from towline.agent.uplink.delivery import Delivery
-from towline.agent.uplink.handler import LinkHandler
-from towline.agent.uplink.reports import Counts, Reports
-from towline.agent.uplink.signer import AgentSigner
 from towline.agent.watchdog import Watchdog
-from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
-from towline.tunnel import dial, trust
-from towline.tunnel.reconnect import Ending, LinkKeeper
-from towline.tunnel.session import LinkSession
-from towline.wire import link
 
 EXIT_STOPPED = 0
 """Somebody stopped the agent."""
@@ -51,180 +30,7 @@ EXIT_RESTART = 75
 EXIT_FINAL = 78
 """The control plane removed this agent: a supervisor should not start it again."""
 
-SWEEP_INTERVAL = 3600.0
-"""Seconds between two removals of what is not needed any more from journal and disk."""
-
-STOP_TIMEOUT = 3.0
-"""Seconds for the last words on the link."""
-
 _log = structlog.get_logger("towline.agent")
-
-
-class Agent:
-    """One agent process. `run` once."""
-
-    def __init__(self, settings: AgentSettings, *, clock: Clock = REAL_CLOCK) -> None:
-        self.settings = settings
-        self.clock = clock
-        state = settings.state_folder
-        self.store = Store(state)
-        self.owner = TaskOwner("agent")
-        engine = Engine(find_host(settings.docker_host))
-        self.records = Records(state / "revisions", settings.projects)
-        self.capabilities = Capabilities(engine, self._find_compose(engine), self._policy, clock=clock)
-        self.host = Host(
-            settings=settings,
-            engine=engine,
-            records=self.records,
-            bundles=BundleStore(state / "bundles", settings.bundles_bytes),
-            steps=Steps(state / "runs"),
-            journal=Journal(state / "journal.sqlite"),
-            identity=self.store,
-            policy=self._policy,
-            find_compose=self.capabilities.compose_tool,
-            clock=clock,
-        )
-        self.delivery = Delivery(self.host.journal, self.owner)
-        self.runner = Runner(self.host, self.owner, self._job_said)
-        self.signer = AgentSigner(self.store, lambda: self.capabilities.current, clock=clock)
-        self.inventory = Inventory(
-            engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed, clock=clock
-        )
-        self.router = StreamRouter(servers(self.host, self.inventory), self.owner, settings.streams_limit)
-        self.reports = Reports(
-            meter=Meter(state),
-            capabilities=self.capabilities,
-            inventory=self.inventory,
-            policy=self._policy,
-            counts=Counts(
-                jobs_running=lambda: self.runner.running,
-                streams_open=self._streams_open,
-                time_offset=lambda: self.signer.time_offset,
-                status=lambda: self.keeper.status,
-            ),
-            owner=self.owner,
-            clock=clock,
-        )
-        self.handler = LinkHandler(
-            store=self.store,
-            runner=self.runner,
-            journal=self.host.journal,
-            delivery=self.delivery,
-            reports=self.reports,
-            on_stream=self.router.take,
-            on_settings=self._settings_changed,
-            apply_update=self._update,
-            clock=clock,
-        )
-        self.keeper = LinkKeeper(
-            addresses=self._addresses,
-            route=self._route,
-            signer=self.signer,
-            connected=self._connected,
-            owner=self.owner,
-            clock=clock,
-        )
-
-    def __repr__(self) -> str:
-        return f"<Agent {self.store!r} {self.keeper!r}>"
-
-    async def run(self) -> Ending:
-        """Work until the control plane says that it is over, or this task is cancelled."""
-        try:
-            await self.capabilities.look()
-            self.runner.resume()
-            self.owner.spawn("inventory", self.inventory.run())
-            self.owner.spawn("capabilities", self.reports.watch())
-            self.owner.spawn("sweeping", self._sweep())
-            self._note_status(connected=False)
-            ending = await self.keeper.run()
-            self._note_status(connected=False, reason=ending.reason)
-            return ending
-        finally:
-            await self._say_goodbye()
-            await self.owner.close()
-            self.host.journal.close()
-
-    # -- what the parts ask ----------------------------------------------------------------------
-
-    def _policy(self) -> policy.LocalPolicy:
-        return policy.load_or_deny(self.settings)
-
-    def _find_compose(self, engine: Engine) -> Callable[[], Awaitable[compose.ComposeTool | None]]:
-        return lambda: compose.find(engine.host, self.settings.compose_command)
-
-    def _addresses(self) -> tuple[str, ...]:
-        identity = self.store.current
-        older = identity.last_trust.server_urls if identity.last_trust else ()
-        return tuple(dict.fromkeys((*identity.server_urls, *older)))
-
-    def _route(self) -> dial.Route:
-        identity = self.store.current
-        pairs = (identity.trust, *((identity.last_trust,) if identity.last_trust else ()))
-        anchors = trust.TrustAnchors(
-            fingerprints=tuple(pin for pair in pairs for pin in pair.fingerprints),
-            ca_pem="\n".join(pair.ca_pem for pair in pairs if pair.ca_pem),
-            ca_file=str(self.settings.ca_file or ""),
-        )
-        return dial.Route(
-            anchors=anchors,
-            proxy=self.settings.proxy,
-            environment=dict(os.environ),
-            user_agent=f"towline-agent/{towline.__version__}",
-        )
-
-    async def _connected(self, session: LinkSession, welcome: link.Welcome) -> None:
-        await self.handler.connected(session, welcome)
-        self._note_status(connected=True)
-        session.on_close(lambda closed: self._note_status(connected=False, reason=str(closed)))
-
-    def _note_status(self, *, connected: bool, reason: str = "") -> None:
-        known = self.keeper.status
-        left = status.Status(
-            pid=os.getpid(),
-            version=towline.__version__,
-            connected=connected,
-            server=known.server,
-            cluster=self.store.current.cluster_name,
-            since=self.clock.now().timestamp(),
-            last_error=reason or known.last_error,
-            reconnects=known.reconnects,
-        )
-        status.write(self.settings.state_folder, left)
-
-    def _streams_open(self) -> int:
-        session = self.keeper.session
-        return session.stream_count if session is not None else 0
-
-    def _job_said(self, job_id: str) -> None:
-        self.delivery.publish(job_id)
-        self.inventory.project_changed()
-
-    def _inventory_changed(self, change: link.Inventory) -> None:
-        self.reports.inventory_changed(change)
-
-    def _docker_changed(self) -> None:
-        self.reports.look_soon()
-
-    def _settings_changed(self, changed: link.LinkSettings) -> None:
-        self.keeper.heartbeat_interval = self.reports.heartbeat_interval = changed.heartbeat_interval
-        self.inventory.interval = changed.inventory_interval
-
-    async def _update(self, order: link.Update) -> None:
-        await update.apply(order, self.store.current.trust.signing_keys)
-
-    async def _sweep(self) -> None:
-        while True:
-            moment = self.clock.now().timestamp() - self.settings.journal_keep_seconds
-            self.host.journal.forget_before(moment)
-            self.host.bundles.prune(self.records.bundles_in_use())
-            await self.clock.sleep(SWEEP_INTERVAL)
-
-    async def _say_goodbye(self) -> None:
-        session = self.keeper.session
-        if session is not None:
-            session.send_now(link.Goodbye(reason="stopping", text="the agent was stopped"))
-            session.close(1000, "the agent was stopped")
 
 
 def run(settings: AgentSettings) -> int:
@@ -251,14 +57,31 @@ async def _run(settings: AgentSettings) -> int:
         task = owner.spawn("agent", agent.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        await asyncio.wait({task})
+        replaced = owner.spawn("update", agent.replaced.wait())
+        await asyncio.wait({task, replaced}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
     watchdog.stop()
+    if agent.next_python is not None:
+        _log.info("agent goes on as its newer release")
+        # The same process id and environment: supervisors and running steps notice nothing.
+        os.execve(agent.next_python, [str(agent.next_python), "-m", "towline.agent", *sys.argv[1:]], os.environ)  # noqa: S606
     if task.cancelled():
         _log.info("agent stopped")
         return EXIT_STOPPED
     ending = task.result()
     _log.warning("agent ended", reason=ending.reason, final=ending.final)
     return EXIT_FINAL if ending.final else EXIT_RESTART
+
+
+def check(settings: AgentSettings) -> str:
+    """Start as far as possible without a link. Returns: the version. Raises: AgentError: not usable on this host."""
+    policy.load(settings)
+    store = Store(settings.state_folder)
+    if store.exists():
+        repr(store.current)
+    return towline.__version__
 
 
 def _only_one(state_folder: Path) -> IO[str]:

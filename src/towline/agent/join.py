@@ -137,13 +137,18 @@ def route_for(settings: AgentSettings, server: Server) -> dial.Route:
 
 
 async def _enrol(endpoint: dial.Endpoint, route: dial.Route, token: str, keys: _Keys) -> tuple[_Enrolled, _Challenge]:
-    context = await _context(endpoint, route)
-    async with httpx.AsyncClient(
-        base_url=str(endpoint), verify=context, proxy=_proxy(route, endpoint), trust_env=False, timeout=ANSWER_TIMEOUT
-    ) as client:
+    async with await http_client(endpoint, route, timeout=ANSWER_TIMEOUT) as client:
         challenge = _parsed(_Challenge, await _post(client, "/api/v1/agents/enrol/challenge", {}))
         body = _application(token, keys, challenge)
         return _parsed(_Enrolled, await _post(client, "/api/v1/agents/enrol", body)), challenge
+
+
+async def http_client(endpoint: dial.Endpoint, route: dial.Route, *, timeout: float) -> httpx.AsyncClient:
+    """Make a client of the server's HTTP API that believes whom the route believes. Raises: JoinError."""
+    context = await _context(endpoint, route)
+    return httpx.AsyncClient(
+        base_url=str(endpoint), verify=context, proxy=_proxy(route, endpoint), trust_env=False, timeout=timeout
+    )
 
 
 async def _context(endpoint: dial.Endpoint, route: dial.Route) -> ssl.SSLContext | bool:

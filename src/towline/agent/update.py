@@ -1,4 +1,4 @@
-"""Orders to update the agent: verified against pinned release keys, and refused with a reason unless everything fits.
+"""Orders to update the agent: verified against pinned release keys, or refused with a reason.
 
 The order is a manifest signed by a key that the agent has pinned (`Trust.signing_keys`), so that a control plane that
 was taken over cannot bring code here. What it names is fetched by the installer that put this agent here.
@@ -65,18 +65,6 @@ def release(text: str) -> tuple[int, int, int, int, int]:
         raise UpdateRefused(f"{text[:64]!r} is not a version")
     major, minor, patch, stage, number = match.groups()
     return int(major), int(minor), int(patch), _STAGES[stage], int(number or 0)
-
-
-async def apply(order: link.Update, pinned: Iterable[str]) -> None:
-    """Verify an order to update. This release verifies and then says how to go on.
-
-    Raises: UpdateRefused: always; with the reason.
-    """
-    manifest = verify(order, pinned)
-    raise UpdateRefused(
-        f"release {manifest.version} is signed and newer, but this release of the agent does not install it by itself; "
-        "run the install line of the control plane on this host: it keeps the identity"
-    )
 
 
 def _signed_by(order: link.Update, key: str) -> bool:

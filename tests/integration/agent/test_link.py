@@ -15,7 +15,7 @@ import pytest
 from tests.support.agent_host import PATIENCE
 
 from towline.agent import doctor, status
-from towline.agent.app import Agent
+from towline.agent.agent import Agent
 from towline.agent.errors import JoinError
 from towline.agent.identity import Store
 from towline.agent.join import Joined, Server, join, read_token
