@@ -29,6 +29,9 @@ import uvloop
 from fastapi import FastAPI
 from tests.support.tunnel_pair import AnySigner, OpenDoor
 
+from towline.agent.policy import LocalPolicy
+from towline.agent.streams.dialling import Dialler
+from towline.agent.streams.router import StreamRouter
 from towline.aio.tasks import TaskOwner
 from towline.gateway.api_server import ApiServer
 from towline.gateway.connectors import TcpConnector, UnixConnector
@@ -42,7 +45,6 @@ from towline.tunnel.accept import LinkAcceptor
 from towline.tunnel.dial import Endpoint, dial
 from towline.tunnel.dial import Route as DialRoute
 from towline.tunnel.handshake import enter
-from towline.tunnel.opening import IncomingStream
 from towline.tunnel.session import LinkSession
 from towline.wire.http1 import RequestHead
 from towline.wire.streams import Tcp
@@ -128,38 +130,6 @@ async def ignore(message: object) -> None:
     """Handle no message."""
 
 
-class Splice(asyncio.Protocol):
-    """One direction of an agent's stream: what arrives here is written to the other side."""
-
-    def __init__(self) -> None:
-        self.other: asyncio.Transport | None = None
-        self.transport: asyncio.Transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-
-    def data_received(self, data: bytes) -> None:
-        if self.other is not None:
-            self.other.write(data)
-
-    def eof_received(self) -> bool:
-        if self.other is not None:
-            self.other.write_eof()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self.other is not None:
-            self.other.close()
-
-    def pause_writing(self) -> None:
-        if self.other is not None:
-            self.other.pause_reading()
-
-    def resume_writing(self) -> None:
-        if self.other is not None:
-            self.other.resume_reading()
-
-
 async def be_agent(port: int) -> None:
     """Be an agent that dials what streams name."""
     async with TaskOwner("benchmark") as owner:
@@ -167,15 +137,8 @@ async def be_agent(port: int) -> None:
         await enter(session, AnySigner())
         assert isinstance(session, LinkSession)
 
-        async def connect(incoming: IncomingStream) -> None:
-            target = incoming.target
-            assert isinstance(target, Tcp)
-            loop = asyncio.get_running_loop()
-            transport, outward = await loop.create_connection(Splice, target.host, target.port)
-            stream, inward = incoming.accept(Splice)
-            outward.other, inward.other = stream, transport
-
-        session.on_stream = lambda incoming: owner.spawn("dial", connect(incoming))  # type: ignore[assignment]
+        router = StreamRouter({Tcp: Dialler(LocalPolicy, lambda: ()).serve_tcp}, owner, 512)
+        session.on_stream = router.take
         session.start(ignore)
         await session.wait_closed()
 

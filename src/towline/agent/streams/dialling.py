@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from collections.abc import Callable, Iterable
 
@@ -68,6 +69,8 @@ class Dialler:
         return [address for _, addresses in sorted(found) for address in addresses]
 
     def _may(self, policy: LocalPolicy, host: str, address: str, port: int) -> bool:
+        if ipaddress.ip_address(address).is_loopback:
+            return may_forward(policy, host, address, port, (), ())  # the usual case need not read any table
         near = {each for _, addresses in self._containers() for each in addresses}
         return may_forward(policy, host, address, port, own_addresses(), near)
 
