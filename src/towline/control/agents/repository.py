@@ -71,6 +71,12 @@ async def agents_by_id(tx: Transaction, agent_ids: Collection[str]) -> dict[str,
     return {row.id: row for row in rows}
 
 
+async def standings(tx: Transaction, agent_ids: Collection[str]) -> dict[str, tuple[str, str, int]]:
+    """Return state, its reason and epoch of agents: all that a link is checked by, read for thousands at once."""
+    query = select(Agent.id, Agent.state, Agent.state_reason, Agent.epoch).where(Agent.id.in_(agent_ids))
+    return {row[0]: (row[1], row[2], row[3]) for row in await tx.execute(query)}
+
+
 async def agents_by_token(tx: Transaction, token_ids: Collection[str]) -> Sequence[Agent]:
     """Return the agents that enrolled with join tokens."""
     query = select(Agent).where(Agent.join_token_id.in_(token_ids)).order_by(Agent.created_at, Agent.id)

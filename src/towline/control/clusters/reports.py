@@ -19,7 +19,7 @@ from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.control.bus import Bus
 from towline.control.clusters import repository
-from towline.control.clusters.health import Capability, Known, judge
+from towline.control.clusters.health import LOW_DISK_BYTES, Capability, Known, judge
 from towline.control.clusters.models import Cluster
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode
@@ -60,6 +60,8 @@ class Reports:
         self._bus = bus
         self._clock = clock
         self._pending: dict[str, Pending] = {}
+        self._judged: dict[str, tuple[tuple[link.Capability, ...], bool]] = {}
+        """What health was judged by in the last heartbeat of each connected cluster."""
         self._changed = asyncio.Event()
         self._tasks = TaskOwner("cluster-reports")
         self.also_flush: list[Any] = []
@@ -92,6 +94,7 @@ class Reports:
 
     def disconnected(self, cluster_id: str, org_id: str, why: str) -> None:
         """The last link of a cluster has ended."""
+        self._judged.pop(cluster_id, None)
         values = {"connected": False, "last_seen_at": self._clock.now(), "link_last_error": why[:LONGEST_REASON]}
         self._note(cluster_id, org_id, values)
 
@@ -105,9 +108,13 @@ class Reports:
         values["heartbeat"].pop("capabilities", None)
         if message.last_error:
             values["link_last_error"] = clean(message.last_error)[:LONGEST_REASON]
-        if message.capabilities:
-            values["capabilities"] = capabilities_of(message.capabilities)
-        self._note(cluster_id, org_id, values, heartbeat=True)
+        judged = (message.capabilities, 0 < message.disk_free_bytes < LOW_DISK_BYTES)
+        known = self._judged.get(cluster_id) == judged
+        if not known:
+            self._judged[cluster_id] = judged
+            if message.capabilities:
+                values["capabilities"] = capabilities_of(message.capabilities)
+        self._note(cluster_id, org_id, values, heartbeat=known)
 
     def capabilities(self, cluster_id: str, org_id: str, found: Sequence[link.Capability]) -> None:
         self._note(cluster_id, org_id, {"capabilities": capabilities_of(found)})
@@ -207,36 +214,35 @@ class Reports:
             self._pending[cluster_id] = old
 
     async def _write(self, tx: Transaction, batch: Mapping[str, Pending]) -> None:
-        rows = await repository.by_id(tx, batch)
-        agents = await repository.agent_states(tx, batch)
-        for cluster_id, pending in batch.items():
-            row = rows.get(cluster_id)
-            if row is None:
+        beats = {key: one.values for key, one in batch.items() if one.heartbeat_only}
+        await repository.write_heartbeats(tx, beats)
+        rest = {key: one for key, one in batch.items() if not one.heartbeat_only}
+        if not rest:
+            return
+        rows = await repository.by_id(tx, rest)
+        agents = await repository.agent_states(tx, rest)
+        await write_inventories(tx, {key: one for key, one in rest.items() if key in rows})
+        sick = await repository.sick_names(tx, rest)
+        for cluster_id, pending in rest.items():
+            if cluster_id not in rows:
                 continue
-            for message in pending.inventories:
-                await write_inventory(tx, cluster_id, pending.org_id, message)
-            values = dict(pending.values)
-            if "capabilities" in values:
-                values["capabilities"] = with_since(row.capabilities, values["capabilities"], self._clock.now())
-                pending.heartbeat_only = pending.heartbeat_only and values["capabilities"] == row.capabilities
-            if not pending.heartbeat_only or row.health_state == "working":
-                changed = await self._judge(tx, row, values, agents.get(cluster_id, ("", "")))
-                if changed or not pending.heartbeat_only:
-                    pending.hints.add("cluster")
+            values = self._judged_values(rows[cluster_id], pending, agents.get(cluster_id, ("", "")), sick[cluster_id])
             await repository.update_many(tx, [{"id": cluster_id, **values}])
-            for topic in sorted(pending.hints):
+            for topic in sorted({"cluster", *pending.hints}):
                 tx.publish(topic, **({"id": cluster_id} if topic == "cluster" else {"cluster_id": cluster_id}))
 
-    async def _judge(self, tx: Transaction, row: Cluster, values: dict[str, Any], agent: tuple[str, str]) -> bool:
-        """Add the verdict on a cluster's health to what is written; tells whether it changed."""
-        known = known_of(row, values, self._clock.now(), agent, await repository.sick_names(tx, row.id))
-        verdict = judge(known)
-        if (verdict.state, verdict.reason) == (row.health_state, row.health_reason):
-            return False
+    def _judged_values(
+        self, row: Cluster, pending: Pending, agent: tuple[str, str], sick: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return what is written of a cluster: what was reported, and the verdict on its health."""
+        values, now = dict(pending.values), self._clock.now()
+        if "capabilities" in values:
+            values["capabilities"] = with_since(row.capabilities, values["capabilities"], now)
+        verdict = judge(known_of(row, values, now, agent, sick))
         if verdict.state != row.health_state:
-            values["health_since"] = self._clock.now()
+            values["health_since"] = now
         values["health_state"], values["health_reason"] = str(verdict.state), verdict.reason[:LONGEST_REASON]
-        return True
+        return values
 
     async def _watch_silence(self) -> None:
         while True:
@@ -304,16 +310,30 @@ def known_of(
     )
 
 
-async def write_inventory(tx: Transaction, cluster_id: str, org_id: str, message: link.Inventory) -> None:
-    """Store an inventory message."""
-    containers = [_container(cluster_id, org_id, one) for one in message.containers[:MOST_CONTAINERS]]
-    projects = [_project(cluster_id, org_id, one) for one in message.projects[:MOST_CONTAINERS]]
-    if message.full:
-        await repository.replace_containers(tx, cluster_id, containers)
-        await repository.replace_projects(tx, cluster_id, projects)
-    else:
-        await repository.change_containers(tx, cluster_id, containers, message.removed_containers)
-        await repository.change_projects(tx, cluster_id, projects, message.removed_projects)
+async def write_inventories(tx: Transaction, batch: Mapping[str, Pending]) -> None:
+    """Store inventory messages; what many hosts sent at once is written in few statements."""
+    full = [key for key, one in batch.items() if any(message.full for message in one.inventories)]
+    await repository.clear_inventories(tx, full)
+    containers: dict[tuple[str, str], dict[str, Any]] = {}
+    projects: dict[tuple[str, str], dict[str, Any]] = {}
+    gone_containers: list[tuple[str, str]] = []
+    gone_projects: list[tuple[str, str]] = []
+    for cluster_id, pending in batch.items():
+        for message in pending.inventories:
+            for name in message.removed_containers:
+                containers.pop((cluster_id, name[:80]), None)
+                gone_containers.append((cluster_id, name[:80]))
+            for name in message.removed_projects:
+                projects.pop((cluster_id, name[:255]), None)
+                gone_projects.append((cluster_id, name[:255]))
+            for one in message.containers[:MOST_CONTAINERS]:
+                row = _container(cluster_id, pending.org_id, one)
+                containers[cluster_id, row["container_id"]] = row
+            for project in message.projects[:MOST_CONTAINERS]:
+                row = _project(cluster_id, pending.org_id, project)
+                projects[cluster_id, row["name"]] = row
+    await repository.change_containers(tx, list(containers.values()), gone_containers)
+    await repository.change_projects(tx, list(projects.values()), gone_projects)
 
 
 def _container(cluster_id: str, org_id: str, one: link.Container) -> dict[str, Any]:

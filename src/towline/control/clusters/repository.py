@@ -234,7 +234,7 @@ async def write_heartbeats(tx: Transaction, beats: Mapping[str, Mapping[str, Any
     connection = await tx.connection()
     for columns, rows in groups.items():
         if columns:
-            written = {name: bindparam(name) for name in columns}
+            written: dict[str, Any] = {name: bindparam(name) for name in columns}
             await connection.execute(update(table).where(table.c.id == bindparam("key")).values(written), rows)
 
 
@@ -251,7 +251,7 @@ def containers(cluster_id: str, *, project: str = "", service: str = "", search:
     return query.order_by(InventoryContainer.project, InventoryContainer.service, InventoryContainer.name)
 
 
-def containers_anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> Select[Any]:
+def containers_anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> Select[InventoryContainer, str]:
     """Return the query of containers that match a text on any cluster of an organisation, with the cluster's name."""
     columns = (InventoryContainer.name, InventoryContainer.image, InventoryContainer.project)
     return (

@@ -133,7 +133,7 @@ class Dispatcher:
         connected = {one.cluster_id for one in self._links if one.jobs_known}
         if connected:
             async with self._db.read() as tx:
-                for cluster_id in await repository.clusters_with_work(tx, connected):
+                for cluster_id in connected & await repository.clusters_with_work(tx):
                     self.wake(cluster_id)
 
     async def expire(self) -> None:

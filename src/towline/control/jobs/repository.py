@@ -161,11 +161,11 @@ async def abandoned(tx: Transaction, seconds: float, limit: int) -> Sequence[Job
     return (await tx.execute(query)).scalars().all()
 
 
-async def clusters_with_work(tx: Transaction, cluster_ids: Collection[str]) -> set[str]:
-    """Return which of some clusters have something that could be sent now."""
+async def clusters_with_work(tx: Transaction) -> set[str]:
+    """Return the clusters that have something that could be sent now."""
     query = (
         select(Job.cluster_id)
-        .where(Job.cluster_id.in_(cluster_ids), Job.run_after <= now())
+        .where(Job.run_after <= now())
         .where(or_(Job.state.in_(PENDING), and_(Job.state == JobState.SENT, Job.lease_until < now())))
         .distinct()
     )
@@ -227,7 +227,7 @@ def matching(
 
 async def counts(tx: Transaction) -> dict[str, int]:
     """Return how many jobs are in each state that has not ended, for the metrics."""
-    query = select(Job.state, func.count()).where(Job.state.not_in(ENDED)).group_by(Job.state)
+    query = select(Job.state, func.count()).where(Job.state.in_(ACTIVE | PENDING)).group_by(Job.state)
     return {row[0]: row[1] for row in await tx.execute(query)}
 
 

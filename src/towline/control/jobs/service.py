@@ -21,7 +21,7 @@ from towline.control.ids import is_id, new_id
 from towline.control.jobs import repository
 from towline.control.jobs.models import Job, JobEvent
 from towline.control.jobs.states import ENDED, PENDING, JobState, before
-from towline.control.jobs.work import JobEnd, JobHandler, Submission, Submitted
+from towline.control.jobs.work import JobEnd, JobHandler, KeepsBack, Submission, Submitted
 from towline.control.links.registry import Links
 from towline.control.listing import Listed, ListQuery, fetch
 from towline.control.logging import get_logger
@@ -142,6 +142,8 @@ class Jobs:
     async def end(self, tx: Transaction, job: Job, end: JobEnd, *, states: frozenset[JobState] | None = None) -> bool:
         """End a job from one of some states. False when it has ended, or is in none of them."""
         to = JobState(end.state)
+        handler = self._handlers[job.kind]
+        kept = handler.kept_detail(job.kind, end.detail) if isinstance(handler, KeepsBack) else end.detail
         moved = await repository.move(
             tx,
             job.id,
@@ -149,7 +151,7 @@ class Jobs:
             to=to,
             error=end.error[:LONGEST_ERROR],
             code=end.code[:64],
-            result=dict(end.detail),
+            result=dict(kept),
             finished_at=await tx.now(),
             lease_owner="",
             lease_until=None,
@@ -160,7 +162,7 @@ class Jobs:
         await self._event(tx, job, "", f"{to}: {end.error}" if end.error else str(to), level=level)
         ended = await repository.by_id(tx, job.id)
         assert ended is not None
-        await self._handlers[job.kind].finished(tx, ended, end)
+        await handler.finished(tx, ended, end)
         tx.publish("job", id=job.id, cluster_id=job.cluster_id, change="ended")
         tx.after_commit.append(lambda: self.ended.update([(job.kind, str(to))]))
         _log.info("job ended", job=job.id, kind=job.kind, state=str(to), code=end.code, cluster=job.cluster_id)

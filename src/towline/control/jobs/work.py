@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from towline.control.db import Transaction
 from towline.control.jobs.models import Job
@@ -73,3 +73,11 @@ class JobHandler(Protocol):
 
     async def finished(self, tx: Transaction, job: Job, end: JobEnd) -> None:
         """Take part in the transaction that ends the job."""
+
+
+@runtime_checkable
+class KeepsBack(Protocol):
+    """A handler of results that hold what nobody may store or show with the job."""
+
+    def kept_detail(self, kind: str, detail: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what of a result's detail is stored; `finished` still gets all of it."""

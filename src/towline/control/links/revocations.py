@@ -9,7 +9,6 @@ from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.control.agents import repository
 from towline.control.agents.admission import refusal_by_state
-from towline.control.agents.models import Agent
 from towline.control.agents.states import AgentState
 from towline.control.agents.trust import TrustKeeper
 from towline.control.bus import Bus
@@ -92,7 +91,7 @@ class Revocations:
         for at in range(0, len(held), BATCH):
             try:
                 async with self._db.read() as tx:
-                    rows = await repository.agents_by_id(tx, held[at : at + BATCH])
+                    rows = await repository.standings(tx, held[at : at + BATCH])
             except ApiError as error:
                 _log.warning("links not checked", why=error.message)
                 return
@@ -107,14 +106,14 @@ class Revocations:
             if row is not None:
                 self._reports.judge_again(row.id, row.org_id)
 
-    def _apply(self, one: Link | None, row: Agent | None) -> None:
+    def _apply(self, one: Link | None, standing: tuple[str, str, int] | None) -> None:
         if one is None:
             return
-        state = AgentState.REMOVED if row is None else row.state
-        refusal = refusal_by_state(state, "" if row is None else row.state_reason)
+        state, reason, epoch = standing or (AgentState.REMOVED, "", one.epoch)
+        refusal = refusal_by_state(state, reason)
         if refusal is not None:
             self._links.cut(one.agent_id, refusal)
-        elif row is not None and row.epoch > one.epoch:
+        elif epoch > one.epoch:
             self._links.supersede(one)
         elif state == AgentState.ACTIVE:
             self._links.approve(one.agent_id)
