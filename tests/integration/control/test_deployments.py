@@ -146,6 +146,10 @@ async def test_a_deploy_that_fails_tells_why_and_the_old_one_counts_as_running(
     assert (revision["outcome"], revision["error"], revision["code"]) == ("failed", "web: exited with 1", "unhealthy")
     assert revision["rolled_back_to"] == 1
     assert revision["failing"][0]["log_tail"] == ["no database"]
+    vera = await world.app.user("vera", Role.VIEWER)
+    listed = (await vera.get(f"{HERE}/revisions")).json()["items"][0]
+    for seen in (listed, (await vera.get(f"{HERE}/revisions/2")).json()):
+        assert seen["failing"] == [{"service": "web", "reason": "exited with 1"}]
 
 
 async def test_a_failure_is_told_until_a_later_deploy_goes_well(world: World, dora: httpx.AsyncClient) -> None:

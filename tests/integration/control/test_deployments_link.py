@@ -143,10 +143,7 @@ async def test_nothing_that_was_planted_is_in_the_database_or_in_an_answer(bench
     order, payload = await bench.order()
     assert bench.open(payload, "sealed_registries")[0]["password"] == SECRET
     await bench.finish(order, "failed", error="web: exited with 1", code="unhealthy")
-    async with bench.app.control.db.read() as tx:
-        for table in metadata.sorted_tables:
-            for row in (await tx.execute(sa.select(table))).all():
-                assert SECRET not in repr(tuple(row)), table.name
+    await nothing_planted(bench)
     for url in ("/api/v1/jobs", f"/api/v1/jobs/{order.job_id}", f"/api/v1/jobs/{order.job_id}/events", HERE):
         assert SECRET not in (await ada.get(url)).text
 
@@ -239,9 +236,32 @@ async def test_a_check_on_the_host_knows_the_secrets(bench: Bench) -> None:
     assert (order.job_id, order.kind) == (job["id"], "compose.validate")
     assert bench.open(payload, "sealed_secrets") == {"kept": SECRET, "fresh": "new"}
     assert (await bench.shown())["job_id"] is None
-    await bench.finish(order, detail={"errors": [{"message": "no", "line": 3}]})
+    await bench.finish(order, detail={"errors": [{"message": "no", "line": 3}], "config": {"services": SECRET}})
     found = (await bench.client.get(f"/api/v1/jobs/{job['id']}")).json()
-    assert found["detail"]["errors"] == [{"message": "no", "line": 3}]
+    assert found["detail"] == {"errors": [{"message": "no", "line": 3}]}
+
+
+async def test_the_files_of_an_adopted_project_are_in_no_job(bench: Bench) -> None:
+    await bench.connect()
+    await bench.agent.send(link.Inventory(full=True, projects=(link.Project(name="shop", folder="/srv/shop"),)))
+    await bench.agent.synced()
+    await bench.app.control.fleet.reports.flush()
+    answer = await bench.client.post(f"{HERE}/adopt")
+    assert answer.status_code == 202, answer.text
+    order, payload = await bench.order()
+    assert payload["revision_id"] == answer.json()["revision"]["id"]
+    await bench.finish(order, detail={"compose": WEB, "env": f"A={SECRET}\n", "folder": "/srv/shop"})
+    assert (await bench.client.get(f"/api/v1/jobs/{order.job_id}")).json()["detail"] == {"folder": "/srv/shop"}
+    assert (await bench.client.get(f"{HERE}/revisions/1")).json()["env"] == f"A={SECRET}\n"
+    await nothing_planted(bench)
+
+
+async def nothing_planted(bench: Bench) -> None:
+    """Look into every row of every table."""
+    async with bench.app.control.db.read() as tx:
+        for table in metadata.sorted_tables:
+            for row in (await tx.execute(sa.select(table))).all():
+                assert SECRET not in repr(tuple(row)), table.name
 
 
 async def test_a_link_that_is_lost_while_a_bundle_travels_only_delays_the_deploy(bench: Bench) -> None:

@@ -60,7 +60,8 @@ class Checked:
                 "name": service.name,
                 "image": service.image,
                 "replicas": service.replicas,
-                "one_shot": service.lifetime is not Lifetime.LONG,
+                "one_shot": service.lifetime is Lifetime.ONE_SHOT,
+                "may_end": service.lifetime is not Lifetime.LONG,
             }
             for service in self.parsed.project.active()
         ]

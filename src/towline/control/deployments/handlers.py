@@ -192,6 +192,10 @@ class OperationHandler:
             await self._changed(tx, deployment, job)
         await _settle(tx, deployment)
 
+    def kept_detail(self, kind: str, detail: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep the files of an adopted project out of the job: they are in the revision, env file sealed."""
+        return {key: value for key, value in detail.items() if key not in ("compose", "env")}
+
     async def _changed(self, tx: Transaction, deployment: Deployment, job: JobRow) -> None:
         match job.kind:
             case "compose.stop" if not job.payload.get("services"):

@@ -90,11 +90,12 @@ class DeploymentService:
     async def revisions(self, access: Access, cluster_name: str, name: str, asked: ListQuery) -> Page[RevisionOut]:
         """Return a page of revisions, newest first. Raises: ApiError: deployment_not_found, cluster_not_found."""
         async with self._db.read() as tx:
-            _, deployment = await self._readable(tx, access, cluster_name, name)
+            cluster, deployment = await self._readable(tx, access, cluster_name, name)
             query = repository.revisions(deployment.id)
             sorts = {"number": Revision.number}
             found: Listed[Revision] = await fetch(tx, query, asked, sorts=sorts, default="-number", key=Revision.id)
-        return page(found, views.revision_out)
+        with_logs = access.may(Permission.LOGS_READ, cluster.resource(deployment.name))
+        return page(found, lambda revision: views.revision_out(revision, with_logs=with_logs))
 
     async def revision(self, access: Access, cluster_name: str, name: str, number: int) -> RevisionDetail:
         """Return a revision with its files; env file and values only for those who may deploy.
@@ -105,9 +106,13 @@ class DeploymentService:
             cluster, deployment = await self._readable(tx, access, cluster_name, name)
             revision = await self._directory.revision(tx, deployment, number)
         may_edit = access.may(Permission.DEPLOYMENT_WRITE, cluster.resource(deployment.name))
+        with_logs = access.may(Permission.LOGS_READ, cluster.resource(deployment.name))
         env, variables = self._vault.open_values(revision) if may_edit else (None, None)
         return RevisionDetail(
-            **views.revision_fields(revision), compose=revision.compose, env=env, variable_values=variables
+            **views.revision_fields(revision, with_logs=with_logs),
+            compose=revision.compose,
+            env=env,
+            variable_values=variables,
         )
 
     # -- changing ------------------------------------------------------------------------------

@@ -33,7 +33,9 @@ class Expected:
     image: str = ""
     replicas: int = 1
     one_shot: bool = False
-    """It may end with exit code 0, and its container may be cleaned up then."""
+    """It is meant to end with exit code 0, and its container may be cleaned up then."""
+    may_end: bool = False
+    """The file does not say whether it stays up: exit code 0 is fine, a missing container is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +179,8 @@ def _never_ran(situation: Situation) -> tuple[State, str]:
 def _by_services(situation: Situation, services: Sequence[ServiceVerdict]) -> tuple[State, str]:
     bad = [service for service in services if service.state in (State.DOWN, State.DEGRADED)]
     working = [service for service in services if service.state is State.WORKING]
-    if situation.running_revision and not situation.containers and any(service.wanted for service in services):
-        return State.DOWN, _name_worst(bad) if bad else "no container"
+    if not bad and not situation.containers and any(service.wanted for service in services):
+        return State.DOWN, "no container"
     if bad:
         all_down = all(service.state is State.DOWN for service in services)
         return (State.DOWN if all_down else State.DEGRADED), _name_worst(bad)
@@ -244,7 +246,7 @@ def _judge_container(expected: Expected, container: Container) -> tuple[State, s
     match container.state:
         case "running":
             return _judge_running(container)
-        case "exited" if expected.one_shot and container.exit_code == 0:
+        case "exited" if (expected.one_shot or expected.may_end) and container.exit_code == 0:
             return State.HEALTHY, "completed"
         case "exited" | "dead":
             return State.DOWN, describe_exit(container)

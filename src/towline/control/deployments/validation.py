@@ -119,6 +119,10 @@ class ValidateHandler:
             order["sealed_secrets"] = seal_for(key, info, plain["secrets"])
         return order
 
+    def kept_detail(self, kind: str, detail: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Keep the findings; the normal form would show the values of the env file to whoever sees jobs."""
+        return {key: value for key, value in detail.items() if key != "config"}
+
     async def progressed(self, tx: Transaction, job: JobRow, events: Sequence[Any]) -> None:
         """Nothing here follows a validation; the job's own events do."""
 

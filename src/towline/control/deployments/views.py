@@ -93,6 +93,7 @@ def expected(revision: Revision | None, scales: Mapping[str, int]) -> tuple[Expe
             image=service.get("image", ""),
             replicas=int(scales.get(service["name"], service.get("replicas", 1))),
             one_shot=bool(service.get("one_shot", False)),
+            may_end=bool(service.get("may_end", False)),
         )
         for service in revision.services
     )
@@ -159,13 +160,19 @@ def _services(verdict: Verdict) -> list[ServiceOut]:
     ]
 
 
-def revision_out(revision: Revision) -> RevisionOut:
-    """Return a revision's JSON: names and versions of secrets, never values."""
-    return RevisionOut(**revision_fields(revision))
+def revision_out(revision: Revision, *, with_logs: bool = True) -> RevisionOut:
+    """Return a revision's JSON: names and versions of secrets, never values.
+
+    Args: with_logs: whether the last log lines of what failed are shown; they need the right to read logs.
+    """
+    return RevisionOut(**revision_fields(revision, with_logs=with_logs))
 
 
-def revision_fields(revision: Revision) -> dict[str, object]:
+def revision_fields(revision: Revision, *, with_logs: bool) -> dict[str, object]:
     """Return the fields that list and detail share."""
+    failing = revision.failing
+    if not with_logs:
+        failing = [{key: value for key, value in each.items() if key != "log_tail"} for each in failing]
     return {
         "id": revision.id,
         "number": revision.number,
@@ -175,7 +182,7 @@ def revision_fields(revision: Revision) -> dict[str, object]:
         "outcome": revision.outcome,
         "error": revision.error,
         "code": revision.code,
-        "failing": revision.failing,
+        "failing": failing,
         "rolled_back_to": revision.rolled_back_to,
         "images": revision.images,
         "base_revision": revision.base_number,

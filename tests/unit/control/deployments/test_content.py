@@ -23,7 +23,9 @@ def only(checked: Checked) -> str:
 def test_a_plain_project_has_no_errors_and_names_its_services() -> None:
     checked = examine()
     assert checked.errors == ()
-    assert checked.services() == [{"name": "web", "image": "shop/web:1", "replicas": 1, "one_shot": True}]
+    known = {"name": "web", "image": "shop/web:1", "replicas": 1}
+    assert checked.services() == [{**known, "one_shot": False, "may_end": True}]
+    assert not examine(WEB + "    restart: always\n").services()[0]["may_end"]
 
 
 def test_text_that_is_no_yaml_is_refused_with_its_place() -> None:

@@ -56,7 +56,16 @@ def test_a_container_that_is_not_well_says_why(changes: dict[str, Any], state: S
     assert (verdict.state, verdict.reason) == (state, reason)
 
 
-def test_a_service_that_may_end_is_well_when_it_has_ended_or_was_cleaned_up() -> None:
+def test_a_service_that_may_end_is_well_when_it_ended_by_itself_and_down_when_its_container_is_gone() -> None:
+    once = Expected("once", may_end=True)
+    assert judge(container(), container("once", state="exited"), services=(WEB, once)).state is State.HEALTHY
+    gone = judge(container(), services=(WEB, once))
+    assert (gone.state, gone.reason) == (State.DEGRADED, "once: no container")
+    failed = judge(container("once", state="exited", exit_code=1), services=(once,))
+    assert (failed.state, failed.reason) == (State.DOWN, "once: exited with 1")
+
+
+def test_a_one_shot_service_is_well_when_it_has_ended_or_was_cleaned_up() -> None:
     once = Expected("once", one_shot=True)
     ended = judge(container(), container("once", state="exited", exit_code=0), services=(WEB, once))
     cleaned_up = judge(container(), services=(WEB, once))
