@@ -169,20 +169,16 @@ class World:
 
     async def report(self, cluster_id: str, *, project: link.Project | None = None, **containers: Any) -> None:
         """What the agent of a cluster sees: a project, and a container for each service."""
-        from towline.control.clusters.reports import write_inventory
-
-        found = [
-            value
-            if isinstance(value, link.Container)
-            else link.Container(id=f"{name}-1", name=name, service=name, **value)
-            for name, value in containers.items()
-        ]
-        projects = (project,) if project else ()
-        async with self.db.begin() as tx:
+        found = tuple(
+            link.Container(id=f"{name}-1", name=name, service=name, **value) for name, value in containers.items()
+        )
+        message = link.Inventory(full=True, containers=found, projects=(project,) if project else ())
+        async with self.db.read() as tx:
             row = await tx.get(Cluster, cluster_id)
             assert row is not None
-            message = link.Inventory(full=True, containers=tuple(found), projects=projects)
-            await write_inventory(tx, cluster_id, row.org_id, message)
+        reports = self.app.control.fleet.reports
+        reports.inventory(cluster_id, row.org_id, message)
+        await reports.flush()
 
     async def deploy(
         self, client: httpx.AsyncClient, cluster: str, name: str, compose: str = WEB, **more: Any
