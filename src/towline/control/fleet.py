@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from towline.aio.tasks import TaskOwner
+from towline.control.access.actor import Access
+from towline.control.access.permissions import Permission
 from towline.control.agents.challenges import Challenges
 from towline.control.agents.connect import Admissions
 from towline.control.agents.enrolment import Enrolment
@@ -87,10 +89,16 @@ class Fleet:
         self.acceptor = LinkAcceptor(self.door, owner=self.tasks, clock=clock)
         self.reports.also_flush.append(self.admissions.flush)
         control.metrics.registry.register(FleetCollector(self))
+        control.accounts.cluster_id = self._cluster_id
         retention.install(control)
 
     def __repr__(self) -> str:
         return f"<Fleet {self.replica} {self.links!r}>"
+
+    async def _cluster_id(self, access: Access, cluster: str) -> str:
+        async with self.db.read() as tx:
+            row, _ = await self.clusters.require(tx, access, cluster, Permission.CLUSTER_READ)
+        return row.id
 
     async def start(self) -> None:
         """Begin to take links."""

@@ -232,3 +232,14 @@ async def test_old_inventories_tokens_and_agents_are_forgotten(control_app: Cont
     removed = await control_app.control.retention.sweep()
     assert removed["inventories"] == 1
     assert await control_app.rows(InventoryContainer) == []
+
+
+async def test_a_role_is_given_on_a_cluster_by_its_name(fleet: ControlApp) -> None:
+    admin = await fleet.user("root", Role.ADMIN)
+    await fleet.user("bob")
+    wanted = {"user": "bob", "role": "operator", "scope": {"kind": "cluster", "cluster": "web-eu"}}
+    made = await admin.post("/api/v1/grants", json=wanted)
+    assert made.status_code == 201, made.text
+    assert made.json()["scope"]["cluster_id"].startswith("clu_")
+    wanted["scope"] = {"kind": "cluster", "cluster": "nowhere"}
+    assert (await admin.post("/api/v1/grants", json=wanted)).status_code == 404

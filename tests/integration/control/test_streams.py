@@ -185,12 +185,13 @@ async def test_a_reader_that_does_not_read_holds_the_other_end_back(scene: Scene
         assert written < 64 * 1024 * 1024
 
 
-async def test_a_refused_target_closes_with_the_agents_reason(scene: Scene) -> None:
-    scene.refuse("forbidden", "the host's policy does not allow 10.0.0.1:22")
+@pytest.mark.parametrize(("code", "close_code"), [("forbidden", 4403), ("unreachable", 4502)])
+async def test_a_refused_target_closes_with_the_agents_reason(scene: Scene, code: str, close_code: int) -> None:
+    scene.refuse(code, "the host's policy does not allow 10.0.0.1:22")
     async with scene.socket("forward?host=10.0.0.1&port=22", await scene.token("olga", OPERATOR)) as ws:
         closed = (await _closed(ws)).rcvd
     assert closed is not None
-    assert (closed.code, closed.reason) == (4502, "the host's policy does not allow 10.0.0.1:22")
+    assert (closed.code, closed.reason) == (close_code, "the host's policy does not allow 10.0.0.1:22")
     (event,) = await scene.audited("forward.open")
     assert event.result == "refused"
 

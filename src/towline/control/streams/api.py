@@ -104,8 +104,7 @@ async def _serve(websocket: WebSocket, fleet: Fleet, wanted: opening.Request, sp
     except AccessLost as error:
         await sockets.close(websocket, CLOSE_FORBIDDEN, error.message)
     except ApiError as error:
-        code = sockets.CLOSE_GONE if error.code is ErrorCode.AGENT_AWAY else sockets.CLOSE_REFUSED
-        await sockets.close(websocket, code, error.message)
+        await sockets.close(websocket, _close_code(error), error.message)
     except EndedThere as error:
         await sockets.close(websocket, sockets.CLOSE_GONE, error.reason)
     except StreamError as error:
@@ -114,6 +113,13 @@ async def _serve(websocket: WebSocket, fleet: Fleet, wanted: opening.Request, sp
         await sockets.close(websocket, sockets.CLOSE_BAD, str(error))
     else:
         await sockets.close(websocket, sockets.CLOSE_OK)
+
+
+def _close_code(error: ApiError) -> int:
+    if error.code is ErrorCode.AGENT_AWAY:
+        return sockets.CLOSE_GONE
+    forbidden = error.detail.get("reason") == "forbidden"  # by the host's own policy
+    return CLOSE_FORBIDDEN if forbidden else sockets.CLOSE_REFUSED
 
 
 async def _carry(socket: sockets.SocketStream, open_stream: opening.Opened) -> None:
