@@ -7,6 +7,8 @@ from typing import Any
 
 DONE, FAILED, USAGE, NOT_ALLOWED, NOT_FOUND, AWAY = range(6)
 
+_BY_CLOSE = {4400: USAGE, 4403: NOT_ALLOWED, 4502: FAILED, 4503: AWAY}
+"""Close codes of the server's WebSockets: bad frame, not allowed, the agent could not, the stream broke."""
 _BY_STATUS = {401: NOT_ALLOWED, 403: NOT_ALLOWED, 404: NOT_FOUND, 408: AWAY, 422: USAGE, 503: AWAY, 504: AWAY}
 
 
@@ -24,13 +26,25 @@ def from_answer(status: int, body: Any, *, request: str) -> CliError:
     if not isinstance(error, dict):
         return CliError(f"the server answered {status} to {request}", code=_BY_STATUS.get(status, FAILED))
     detail = error.get("detail") or {}
-    problems = tuple(_problem(entry) for entry in detail.get("problems", ()) if isinstance(entry, dict))
+    message = str(error.get("message") or f"the server answered {status}")
+    problems = [_problem(entry) for entry in detail.get("problems", ()) if isinstance(entry, dict)]
+    forbidden = detail.get("reason") == "forbidden"  # by the host's own policy
     return CliError(
-        str(error.get("message") or f"the server answered {status}"),
+        message,
         hint=str(error.get("hint") or ""),
-        code=_BY_STATUS.get(status, FAILED),
-        problems=problems,
+        code=NOT_ALLOWED if forbidden else _BY_STATUS.get(status, FAILED),
+        problems=tuple(problem for problem in problems if not _says(message, problem)),
     )
+
+
+def from_close(code: int, reason: str) -> CliError:
+    """Translate the end of a WebSocket that was not the other side's good-bye."""
+    return CliError(reason or "the connection through the cluster broke", code=_BY_CLOSE.get(code, AWAY))
+
+
+def _says(message: str, problem: str) -> bool:
+    """Tell whether the message is this very problem: servers repeat the first one as their message."""
+    return problem.partition(" (")[0] in message
 
 
 def _problem(entry: dict[str, Any]) -> str:

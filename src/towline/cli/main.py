@@ -75,6 +75,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(FAILED)
+    except OSError as error:  # a file that was named, a folder that cannot be written
+        _report(CliError(f"{error.filename}: {error.strerror}" if error.filename else str(error)))
+        sys.exit(FAILED)
     except Exception as error:
         if not hasattr(error, "exit_code"):
             raise

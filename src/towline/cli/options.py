@@ -4,6 +4,7 @@ import contextlib
 import getpass
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,19 @@ from towline.cli.output import Format
 
 Output = Annotated[Format, typer.Option("-o", "--output", help="Table for people, json or yaml for programs.")]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the job to its end, or only say its id.")]
+
+
+class State(StrEnum):
+    """Health of a cluster or a deployment."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    DOWN = "down"
+    WORKING = "working"
+    UNKNOWN = "unknown"
+
+
+StateFilter = Annotated[State | None, typer.Option("--state", help="Only in this state.")]
 Selector = Annotated[str, typer.Option("--selector", "-l", help="Labels to match, like env=prod,tier!=db.")]
 ClusterName = Annotated[str, typer.Argument(help="Name or id of a cluster.", metavar="CLUSTER")]
 Place = Annotated[str, typer.Argument(help="A deployment, as CLUSTER/PROJECT.", metavar="CLUSTER/PROJECT")]
@@ -60,10 +74,20 @@ def pairs(entries: list[str], what: str) -> dict[str, str]:
 def secret(prompt: str, file: Path | None) -> str:
     """Read a secret from a file, from standard input (`-` or no terminal), or at a prompt; never from arguments."""
     if file is not None and str(file) != "-":
-        return _line(file.read_text())
+        return _line(readable(file))
     if file is not None or not sys.stdin.isatty():
         return _line(sys.stdin.read())
     return getpass.getpass(f"{prompt}: ")
+
+
+def readable(file: Path) -> str:
+    """Return the text of a file that was named. Raises: CliError."""
+    try:
+        return file.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise CliError(f"there is no file {file}", code=USAGE) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CliError(f"cannot read {file}: {error}", code=USAGE) from error
 
 
 def _line(text: str) -> str:

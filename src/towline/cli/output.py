@@ -148,6 +148,17 @@ def labels(mapping: dict[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in sorted(mapping.items()))
 
 
+def reach(scope: dict[str, Any]) -> str:
+    """Return where a role holds, as `--on` takes it."""
+    cluster, project = scope.get("cluster") or scope.get("cluster_id") or "", scope.get("project") or ""
+    if scope["kind"] == "org":
+        return "everything"
+    if scope["kind"] == "selector":
+        return f"labels={labels(scope.get('selector') or {}).replace(' ', ',')}"
+    named = {"cluster": cluster, "project": f"{cluster}/{project}" if cluster else project}
+    return f"{scope['kind']}={named.get(scope['kind'], scope.get('namespace', ''))}"
+
+
 def done(text: str) -> None:
     """Say on stderr what was done, so that stdout stays data."""
     err.print(Text(printable(text)))

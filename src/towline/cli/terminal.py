@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 from towline.aio.tasks import TaskOwner
 from towline.cli import stdin
 from towline.cli.client import Client
-from towline.cli.errors import AWAY, FAILED, CliError
+from towline.cli.errors import AWAY, FAILED, CliError, from_close
 from towline.wire.streams import CLOSE_STDIN, EXIT, RESIZE, STDERR, STDIN, STDOUT, FrameReader, encode_frame
 
 
@@ -45,7 +45,7 @@ async def _receive(socket: ClientConnection) -> int:
                 elif frame.kind == EXIT:
                     return _exit_code(json.loads(frame.body))
     except ConnectionClosed as error:
-        raise CliError(_reason(error), code=FAILED) from error
+        raise _broken(error) from error
     raise CliError(socket.close_reason or "the session ended without an exit code", code=AWAY)
 
 
@@ -55,8 +55,9 @@ def _exit_code(ended: dict[str, object]) -> int:
     return int(str(ended.get("code", FAILED)))
 
 
-def _reason(error: ConnectionClosed) -> str:
-    return (error.rcvd.reason if error.rcvd else "") or "the connection broke; the command may still run"
+def _broken(error: ConnectionClosed) -> CliError:
+    code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (0, "")
+    return from_close(code, reason or "the connection broke; the command may still run")
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -8,7 +8,7 @@ import typer
 from towline.cli.client import quoted
 from towline.cli.errors import USAGE, CliError
 from towline.cli.options import Output, client, confirm, pairs, secret
-from towline.cli.output import Column, Format, ago, cell, done, err, out, show, show_list
+from towline.cli.output import Column, Format, ago, cell, done, err, out, reach, show, show_facts, show_list
 
 tokens = typer.Typer(help="API tokens.", invoke_without_command=True)
 users = typer.Typer(help="Users and their roles.", invoke_without_command=True)
@@ -69,6 +69,16 @@ def _users(context: typer.Context, output: Output = Format.TABLE) -> None:
         return
     with client() as api:
         show_list(api.items("users"), output, USER_COLUMNS, empty="no users")
+
+
+@users.command("show")
+def show_user(name: UserName, output: Output = Format.TABLE) -> None:
+    """Show a user, and the ids of the roles that `revoke-grant` takes away."""
+    with client() as api:
+        found = api.get(f"users/{quoted(name)}")
+    grants = [(f"{grant['role']} on {reach(grant['scope'])}", grant["id"]) for grant in found.get("grants") or []]
+    facts = [("user", found["username"]), ("id", found["id"]), ("created", ago(found.get("created_at"))), *grants]
+    show_facts(found, output, facts)
 
 
 @users.command("create")
@@ -139,7 +149,7 @@ def scope(text: str) -> dict[str, Any]:
 
 
 def _roles(entry: dict[str, Any]) -> str:
-    return ", ".join(f"{grant['role']} on {grant['scope']['kind']}" for grant in entry.get("grants") or [])
+    return ", ".join(f"{grant['role']} on {reach(grant['scope'])}" for grant in entry.get("grants") or [])
 
 
 TOKEN_COLUMNS: list[Column] = [

@@ -13,8 +13,8 @@ from towline.cli import credentials, trust
 from towline.cli.client import sign_in
 from towline.cli.credentials import Login
 from towline.cli.errors import USAGE, CliError
-from towline.cli.options import Output, client, confirm, secret
-from towline.cli.output import Format, done, show_facts
+from towline.cli.options import Output, client, confirm, readable, secret
+from towline.cli.output import Format, done, reach, show_facts
 
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -66,17 +66,12 @@ def whoami(output: Output = Format.TABLE) -> None:
     with client() as api:
         me = api.get("whoami")
         url = api.login.url
-    roles = ", ".join(f"{entry['role']} on {_scope(entry['scope'])}" for entry in me["roles"])
+    roles = ", ".join(f"{entry['role']} on {reach(entry['scope'])}" for entry in me["roles"])
     facts = [
         ("user", me["user"]["username"]), ("organisation", me["org"]["name"]), ("roles", roles),
         ("signed in by", me["via"]), ("server", url),
     ]  # fmt: skip
     show_facts(me, output, facts)
-
-
-def _scope(scope: dict[str, object]) -> str:
-    rest = ", ".join(f"{key} {value}" for key, value in scope.items() if key != "kind" and value)
-    return f"{scope['kind']} {rest}".strip().replace("org", "everything") if rest or scope["kind"] == "org" else "?"
 
 
 def _with_password(url: str, authority: str, username: str, password_file: Path | None) -> Login:
@@ -107,7 +102,7 @@ def _authority(url: str, fingerprint: str, ca_file: Path | None) -> str:
     if url.startswith("http:"):
         return ""
     if ca_file:
-        return ca_file.read_text()
+        return readable(ca_file)
     if fingerprint:
         return trust.pinned(url, fingerprint)
     known = credentials.load_all().get(url)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from towline.cli.client import quoted
-from towline.cli.options import ClusterName, Output, Selector, client, confirm, pairs
+from towline.cli.options import ClusterName, Output, Selector, StateFilter, client, confirm, pairs
 from towline.cli.output import (
     Column,
     Format,
@@ -37,7 +37,7 @@ def _list(
     context: typer.Context,
     search: Annotated[str, typer.Option(help="Part of a name or label.")] = "",
     selector: Selector = "",
-    wanted: Annotated[str, typer.Option("--state", help="healthy, degraded, down, working or unknown.")] = "",
+    wanted: StateFilter = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List clusters with their health and its reason."""
@@ -45,7 +45,8 @@ def _list(
         return
     with client() as api:
         items = api.items("clusters", search=search, selector=selector, state=wanted)
-        show_list(items, output, COLUMNS, empty="no clusters yet; make a join line with: towline join-token create")
+        none = "no clusters yet; make a join line with: towline join-token create"
+        show_list(items, output, COLUMNS, empty="no such cluster" if search or selector or wanted else none)
 
 
 @app.command("show")

@@ -14,11 +14,13 @@ from towline.cli.follow import finish
 from towline.cli.options import (
     Output,
     Place,
+    StateFilter,
     Wait,
     client,
     confirm,
     deployment_path,
     pairs,
+    readable,
     secret,
     split_place,
 )  # fmt: skip
@@ -98,13 +100,14 @@ def diff(
 def deployments(
     cluster: Annotated[str, typer.Option(help="Only on this cluster.")] = "",
     search: Annotated[str, typer.Option(help="Part of a name or image.")] = "",
-    wanted: Annotated[str, typer.Option("--state", help="healthy, degraded, down, working or unknown.")] = "",
+    wanted: StateFilter = None,
     output: Output = Format.TABLE,
 ) -> None:
     """List deployments with their state and its reason."""
     with client() as api:
         items = api.items("deployments", cluster=cluster, search=search, state=wanted)
-        show_list(items, output, COLUMNS, empty="no deployments yet; make one with: towline deploy CLUSTER/PROJECT")
+        none = "no deployments yet; make one with: towline deploy CLUSTER/PROJECT"
+        show_list(items, output, COLUMNS, empty="no such deployment" if cluster or search or wanted else none)
 
 
 def revisions(
@@ -191,7 +194,7 @@ def adopt(place: Place, wait: Wait = True, output: Output = Format.TABLE) -> Non
 
 def _act(place: str, action: str, body: dict[str, Any], wait: bool, output: Format) -> None:
     with client() as api:
-        finish(api, api.post(deployment_path(place, action), body), output, wait=wait)
+        finish(api, api.post(deployment_path(place, action), body), output, wait=wait, word=action)
 
 
 def _revision(
@@ -202,11 +205,9 @@ def _revision(
     split_place(place)
     path = file or _find(folder or Path())
     beside = env_file or path.parent / ".env"
-    if env_file and not env_file.is_file():
-        raise CliError(f"there is no file {env_file}", code=USAGE)
     return {
-        "compose": _text(path),
-        "env": _text(beside) if beside.is_file() else None,
+        "compose": readable(path),
+        "env": readable(beside) if env_file or beside.is_file() else None,
         "bundle": _upload(api, folder, {path.resolve(), beside.resolve()}) if folder else None,
         "variables": pairs(variables or [], "variables"),
         "secrets": {name: _secret(name, source) for name, source in _sources(secrets)} if secrets else None,
@@ -219,15 +220,6 @@ def _find(folder: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise CliError(f"no Compose file in {folder.resolve()}", hint="name it with --file", code=USAGE)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise CliError(f"there is no file {path}", code=USAGE) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CliError(f"cannot read {path}: {error}", code=USAGE) from error
 
 
 def _sources(entries: list[str]) -> list[tuple[str, str]]:

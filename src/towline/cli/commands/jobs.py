@@ -48,6 +48,8 @@ def show_one(job: JobId, output: Output = Format.TABLE) -> None:
     ]  # fmt: skip
     show_facts(found | {"events": _events(events)}, output, facts)
     for event in _events(events) if output is Format.TABLE else ():
+        if not event["stage"]:  # how it ended stands above
+            continue
         service = f"{event['service']}: " if event.get("service") else ""
         done(f"  {event['stage']:<12} {service}{event['text']}")
 

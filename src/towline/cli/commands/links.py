@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from towline.aio.tasks import TaskOwner
 from towline.cli import stdin
 from towline.cli.client import Client, quoted
-from towline.cli.errors import AWAY, USAGE, CliError
+from towline.cli.errors import USAGE, CliError, from_close
 from towline.cli.options import ClusterName, Output, client
 from towline.cli.output import Format, ago, done, quiet_logs, show_facts, state
 
@@ -109,6 +109,8 @@ async def _serve(api: Client, cluster: str, target: tuple[str, int], listen: tup
             await _connect(api, cluster, *target, lambda: reader.read(READ_BYTES), *_writing(writer))
         except CliError as error:
             done(f"{target[0]}:{target[1]}: {error.message}")
+        except OSError:
+            done(f"{target[0]}:{target[1]}: the program here closed its connection early")
         finally:
             writer.close()
 
@@ -160,12 +162,15 @@ async def _connect(
                 else:
                     finish()
         except ConnectionClosed as error:
-            reason = error.rcvd.reason if error.rcvd else ""
-            raise CliError(reason or "the connection through the cluster broke", code=AWAY) from error
+            raise from_close(error.rcvd.code, error.rcvd.reason) if error.rcvd else from_close(0, "") from error
 
 
 async def _send(socket: ClientConnection, read: Read) -> None:
-    with contextlib.suppress(ConnectionClosed, OSError):
-        while data := await read():
-            await socket.send(data)
-        await socket.send(EOF_MESSAGE)
+    """Send what is read, then its end; a reader that broke ends both directions."""
+    with contextlib.suppress(ConnectionClosed):
+        try:
+            while data := await read():
+                await socket.send(data)
+            await socket.send(EOF_MESSAGE)
+        except OSError:
+            await socket.close()
