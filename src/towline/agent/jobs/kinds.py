@@ -5,6 +5,9 @@ from __future__ import annotations
 from towline.agent.errors import JobFailed
 from towline.agent.jobs.context import JobContext
 from towline.agent.jobs.outcome import Ended
+from towline.compose import names
+from towline.compose.errors import NameRefused
+from towline.compose.policy import Level
 from towline.wire import orders
 
 
@@ -42,6 +45,11 @@ async def execute(context: JobContext) -> Ended:
 
 def _order(context: JobContext) -> orders.Order:
     try:
-        return orders.decode(context.entry.kind, context.entry.payload)
-    except orders.BadOrder as error:
+        order = orders.decode(context.entry.kind, context.entry.payload)
+        names.project_name(order.project)
+        if isinstance(order, orders.Deploy):
+            names.project_name(order.revision_id)  # it names a file
+            Level(order.policy_level)
+    except (orders.BadOrder, NameRefused, ValueError) as error:
         raise JobFailed("bad_order", f"the order cannot be read: {error}") from error
+    return order
