@@ -100,11 +100,11 @@ class Run:
     def stop(self) -> None:
         """Ask the command to end. The shim sees to it that it does; without a shim the command is told itself."""
         started = self._started()
-        for pid, is_group in ((started.pid, False), (started.command, True)):
-            if pid > 1 and self._is_held():
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    (os.killpg if is_group else os.kill)(pid, signal.SIGTERM)
-                    return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._is_ours(started.pid):
+                os.kill(started.pid, signal.SIGTERM)
+            elif self._is_ours(started.command):
+                os.killpg(started.command, signal.SIGTERM)
 
     def new_output(self) -> bytes:
         """Return what the command has printed since the last call, both outputs, whole lines or the end."""
@@ -138,6 +138,18 @@ class Run:
             return msgspec.json.decode((self.folder / "started").read_bytes(), type=_Started)
         except (OSError, msgspec.DecodeError):
             return _Started()
+
+    def _is_ours(self, pid: int) -> bool:
+        """Tell whether a process holds our lock: its number alone may belong to another by now."""
+        lock = (self.folder / "lock").stat()
+        descriptors = Path(f"/proc/{pid}/fd")
+        with contextlib.suppress(OSError):
+            for each in descriptors.iterdir():
+                with contextlib.suppress(OSError):  # closed since it was listed
+                    found = each.stat()
+                    if (found.st_dev, found.st_ino) == (lock.st_dev, lock.st_ino):
+                        return True
+        return False
 
     def _is_held(self) -> bool:
         try:
