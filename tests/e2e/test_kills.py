@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import oracle
@@ -40,6 +41,8 @@ class Scene:
         self.good = 0
         self.expected = oracle.Expectation(Path())
         self.engine_died = False
+        self.undecided = 0
+        """Deploys that were put back because a one-shot service died with Docker."""
         self._pause = threading.Event()
 
     # -- strikes: each takes something away, and brings it back a while later ------------------------
@@ -92,15 +95,24 @@ class Scene:
         self.expected.marks.append(mark)
         job = self.bed.ended(job_id)
         took = time.monotonic() - began
-        if not sick:
-            self.good, self.expected.running = self.number, mark
-        assert job["state"] == ("failed" if sick else "succeeded"), f"{job}\n{self.bed.logs()}"
-        if sick:
-            assert (job["code"], job["detail"]["rolled_back_to"]) == ("unhealthy", self.good), job
+        self._note(job, mark, sick=sick)
         if self.number == 1:
             self.expected.volume = oracle.volume_of(self.bed.docker_host)
         self._judge(job)
         return Round(mark, moment, took, time.monotonic() - began - took, sick)
+
+    def _note(self, job: dict[str, Any], mark: str, *, sick: bool) -> None:
+        """Compare how the job ended with how it had to end, and note what must run now."""
+        died = self.engine_died and not sick and job["state"] == "failed"
+        if died:  # its one-shot service died with Docker: what is half done is not done again, and somebody is told
+            assert "once" in job["error"], f"{job}\n{self.bed.logs()}"
+            self.undecided += 1
+        if sick or died:
+            assert job["state"] == "failed", f"{job}\n{self.bed.logs()}"
+            assert job["detail"]["rolled_back_to"] == self.good, f"{job}\n{self.bed.logs()}"
+        else:
+            assert job["state"] == "succeeded", f"{job}\n{self.bed.logs()}"
+            self.good, self.expected.running = self.number, mark
 
     def _judge(self, job: dict[str, object]) -> None:
         try:
@@ -154,4 +166,5 @@ def test_twenty_random_kills(scene: Scene, name: str) -> None:
     rounds = strike_times(scene, name, STRIKES)
     slowest = max(rounds, key=lambda each: each.agreed_after)
     print(f"{name}: {len(rounds)} strikes; jobs took {min(r.took for r in rounds):.1f} to "
-          f"{max(r.took for r in rounds):.1f} s; agreement within {slowest.agreed_after:.1f} s")  # fmt: skip
+          f"{max(r.took for r in rounds):.1f} s; agreement within {slowest.agreed_after:.1f} s; "
+          f"{scene.undecided} put back because a one-shot service died with Docker")  # fmt: skip

@@ -134,7 +134,9 @@ def complaints_of_server(bed: Bed, job: dict[str, Any], number: int) -> list[str
     return said
 
 
-def judge(bed: Bed, expected: Expectation, job: dict[str, Any], number: int, jobs: list[str], *, engine_died: bool) -> None:  # noqa: E501
+def judge(
+    bed: Bed, expected: Expectation, job: dict[str, Any], number: int, jobs: list[str], *, engine_died: bool
+) -> None:
     """Wait until everybody agrees, within the limit, or fail with what is still wrong."""
 
     def agreed() -> bool:

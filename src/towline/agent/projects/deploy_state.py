@@ -19,6 +19,8 @@ class DeployState(msgspec.Struct, frozen=True, kw_only=True):
     up_began_at: float = 0.0
     """Wall clock, seconds; 0 before the first `up`."""
     up_again_began_at: float = 0.0
+    had_ended: dict[str, str] = {}
+    """Services that had ended before the first `up` changed anything, with their configuration's hash."""
     pins: dict[str, str] | None = None
     """Of the order's pins, those that are needed here; None before that is known."""
     code: str = ""

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -188,7 +189,7 @@ class DeploySteps:
 
     async def _up(self) -> None:
         if not self.state.up_began_at:
-            self._keep_now(up_began_at=self._now())
+            self._keep_now(up_began_at=self._now(), had_ended=await self._bench.ended())
         prepared = await self._placed()
         await self._bench.up(UP, prepared, began_at=self.state.up_began_at, limit=self._limit())
 
@@ -295,9 +296,10 @@ class DeploySteps:
     def _spared(self, prepared: Prepared) -> dict[str, str]:
         """Return the services that had their run when the old revision was good, with its configuration's hash."""
         before = self._fallback_revision().services
-        ended = {name for name, record in before.items() if record.is_one_shot}
+        ended = {name: record.config_hash for name, record in before.items() if record.is_one_shot}
+        ended |= self.state.had_ended
         return {
-            each.name: before[each.name].config_hash if each.name in before else ""
+            each.name: ended.get(each.name, "")
             for each in prepared.services.values()
             if each.lifetime is Lifetime.ONE_SHOT or (each.lifetime is Lifetime.UNKNOWN and each.name in ended)
         }
@@ -319,7 +321,7 @@ class DeploySteps:
         services = failures.outcomes(watched, prepared.services.values(), prepared.order.scales)
         self.state = self.state.changed(services=services)
 
-    def _keep_now(self, **changes: float) -> None:
+    def _keep_now(self, **changes: Any) -> None:
         self.state = self.state.changed(**changes)
         self._host.journal.keep_plan(self._context.job_id, self.state.encoded())
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +27,17 @@ from towline.compose import containers as compose_containers
 from towline.compose import health, layout, project, resume
 from towline.compose.argv import Compose
 from towline.compose.health import Expectation, Gate
-from towline.compose.model import Service
+from towline.compose.model import Lifetime, Service
 from towline.wire import orders
 
 SHORTEST_STEP = 5.0
 """Seconds that a command gets at least, so that a job whose time is up fails with Compose's words."""
+
+# Docker up to 20.10 that is killed while it starts a container does not know afterwards that it did, and can neither
+# start it nor end what runs; a later Docker tidies up by itself.
+LOST_TASK = re.compile(r"task ([0-9a-f]{64}):? already exists")
+LOST = "Docker was killed while it started this container and has lost track of it"
+NOT_KNOWN = f"{LOST}; whether it has had its run is not known, so it is not run again"
 
 
 @dataclass(slots=True)
@@ -189,7 +196,38 @@ class Workbench:
         scales = {name: count for name, count in prepared.order.scales.items() if name in kept}
         arguments = self.placed(prepared).up(kept if spared else (), no_deps=bool(spared), scales=scales)
         if kept:
-            await self.run(step, arguments, self.folder, limit=limit)
+            await self._run_past_lost_tasks(step, prepared, arguments, limit=limit)
+
+    async def _run_past_lost_tasks(self, step: Step, prepared: Prepared, arguments: Sequence[str], **more: Any) -> None:
+        """Run `up`, and make containers anew that an engine which was killed has lost track of."""
+        for _ in range(len(prepared.services)):
+            try:
+                await self.run(step, arguments, self.folder, **more)
+                return
+            except JobFailed as error:
+                lost = LOST_TASK.search(str(error))
+                if lost is None:
+                    raise
+                await self._remove_lost(lost[1], prepared, error)
+        await self.run(step, arguments, self.folder, **more)
+
+    async def _remove_lost(self, container_id: str, prepared: Prepared, error: JobFailed) -> None:
+        for each in await gate.look(self.host.engine, self.name, clock=self.host.clock):
+            if each.id != container_id:
+                continue
+            service = prepared.services.get(each.service)
+            if service is not None and service.lifetime is not Lifetime.LONG:
+                raise JobFailed(error.code, f"{each.service}: {NOT_KNOWN}") from error
+            self.context.reporter.say("starting", f"{LOST}; making it anew", service=each.service, level="warning")
+            await self.host.engine.call("DELETE", f"/containers/{each.id}", force="true")
+            return
+        raise error
+
+    async def ended(self) -> dict[str, str]:
+        """Return the services all of whose containers have ended, with their configuration's hash."""
+        present = await gate.look(self.host.engine, self.name, clock=self.host.clock)
+        alive = {each.service for each in present if not each.has_ended}
+        return {each.service: each.config_hash for each in present if each.service not in alive}
 
     async def _remove_others(self, own: Mapping[str, str]) -> None:
         for each in await gate.look(self.host.engine, self.name, clock=self.host.clock):
