@@ -3,6 +3,7 @@
 Fixtures of Towline's own (a control plane, an agent, a tunnel) live in tests/support, not here.
 """
 
+import os
 import secrets
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -20,6 +21,8 @@ from tests.testbed.servers import Server
 
 UNIT = Path(__file__).parent / "unit"
 LEFT_OUT = pytest.StashKey[dict[str, Missing]]()
+# Runs that go on at the same time take different networks, as well as chance allows; see `PRIVATE_NETWORK`.
+PRIVATE_NETWORKS = 50
 DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
 
 
@@ -107,7 +110,7 @@ def private_engine(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPat
     """A second engine that a test may kill and start again; give its `host` as `DOCKER_HOST`."""
     for part in ("root", "compose", "docker"):
         need(pytestconfig, part)
-    engine = PrivateEngine(tmp_path_factory.mktemp("engine"))
+    engine = PrivateEngine(tmp_path_factory.mktemp("engine"), os.getpid() % PRIVATE_NETWORKS)
     engine.start()
     yield engine
     engine.remove()
