@@ -74,6 +74,8 @@ def response(error: ApiError, connection: HTTPConnection | None = None) -> JSONR
 
 async def _answer(connection: HTTPConnection, error: Exception) -> Response | None:
     assert isinstance(error, ApiError)
+    if error.code is ErrorCode.THROTTLED:
+        connection.app.state.control.metrics.throttled.inc()
     if error.code in REFUSALS:
         await _record_refusal(connection, error)
     return await _send(connection, error)

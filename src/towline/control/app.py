@@ -63,7 +63,7 @@ class ControlPlane:
         self.sealer = sealer
         self.tasks = TaskOwner("control")
         self.metrics = Metrics()
-        self.audit = AuditLog()
+        self.audit = AuditLog(lambda result: self.metrics.audit_events.labels(result).inc())
         self.default_org = DEFAULT_ORG
         self.access = AccessService(self)
         self.accounts = Accounts(self)

@@ -25,6 +25,7 @@ LARGEST_INTEGER = 2**63 - 1
 """What a database column holds; a bigger number is a mistake or an attack."""
 DEEPEST_JSON = 64
 """Levels of nesting; our deepest body has six."""
+PRIVATE = [(b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff")]
 QUERY_FIELDS = 100
 """Fields of a query string; our longest list has a dozen."""
 
@@ -161,8 +162,11 @@ def _text_problem(text: str) -> str:
     return "half of a surrogate pair" if any("\ud800" <= letter <= "\udfff" for letter in text) else ""
 
 
-def _with_request_id(send: Send, request_id: str) -> Send:
-    """Add the request's id to the answer, and give the framework's own 413, which is plain text, our shape."""
+def _with_request_id(send: Send, request_id: str, *, private: bool = True) -> Send:
+    """Add the request's id to the answer, and give the framework's own 413, which is plain text, our shape.
+
+    Args: private: nobody on the way may keep the answer, unless it says so itself.
+    """
     too_long = False
 
     async def sender(message: Message) -> None:
@@ -175,6 +179,8 @@ def _with_request_id(send: Send, request_id: str) -> Send:
                     (b"content-type", b"application/json"),
                     (b"content-length", b"%d" % len(_too_long(request_id))),
                 ]
+            if private and not any(name == b"cache-control" for name, _ in headers):
+                headers += PRIVATE
             message = {**message, "headers": [*headers, (b"x-request-id", request_id.encode())]}
         elif too_long:
             message = {**message, "body": _too_long(request_id), "more_body": False}

@@ -35,6 +35,7 @@ BODIES: dict[str, Any] = {
     "POST /api/v1/grants": {"user": "nobody", "role": "viewer"},
     "POST /api/v1/join-tokens": {},
     "PATCH /api/v1/clusters/{cluster}": {"description": "x"},
+    "POST /api/v1/clusters/{cluster}/agents/{agent}/update": {"manifest": "{}", "signature": "A" * 86},
     "POST /api/v1/clusters/{cluster}/link/test": {"seconds": 1},
     "PATCH /api/v1/clusters/{cluster}/deployments/{name}": {"keep_revisions": 3},
     "POST /api/v1/clusters/{cluster}/deployments/{name}/revisions": {"compose": "services: {}"},

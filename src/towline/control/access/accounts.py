@@ -18,6 +18,7 @@ from towline.control.access.actor import Access, Actor
 from towline.control.access.models import ApiToken, Grant, Session, Ticket, User
 from towline.control.access.passwords import Passwords
 from towline.control.access.permissions import ROLE_ORDER, Permission, Reach, Resource, Right, Role, ScopeKind
+from towline.control.access.throttle import source_key
 from towline.control.db import Transaction, now
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import is_id, new_id
@@ -71,7 +72,7 @@ class Accounts:
     async def check_password(self, username: str, password: str, *, address: str, request_id: str) -> User:
         """Return the user whose password this is. Raises: ApiError: login_failed, throttled."""
         access = self._control.access
-        access.login_addresses.check(address, "attempts to sign in from your address")
+        access.login_addresses.check(source_key(address), "attempts to sign in from your address")
         access.login_accounts.check(username.lower(), "attempts to sign in to this account")
         async with self._control.db.read() as tx:
             user = await _user_by_name(tx, username)

@@ -33,7 +33,8 @@ from towline.control.access.schemas import (
     token_out,
 )  # fmt: skip
 from towline.control.access.service import COOKIE, PLAIN_COOKIE
-from towline.control.errors import ApiError, ErrorCode, not_found
+from towline.control.access.throttle import source_key
+from towline.control.errors import ApiError, ErrorCode
 from towline.control.listing import ListQuery, Page, contains, fetch, list_query, page
 
 router = APIRouter(prefix="/api/v1", tags=["access"])
@@ -49,7 +50,7 @@ async def set_up(body: SetupIn, request: Request, response: Response) -> Session
     """Make the first user, with the one-time token of a new server, and sign them in."""
     control = request.app.state.control
     access = control.access
-    access.login_addresses.check(request.state.peer, "attempts to set up from your address")
+    access.login_addresses.check(source_key(request.state.peer), "attempts to set up from your address")
     stored = await control.accounts.passwords.hash(body.password.get_secret_value())
     async with control.db.begin() as tx:
         await setup.redeem(control, tx, body.token.get_secret_value())
@@ -94,16 +95,13 @@ async def log_out(request: Request, response: Response, access: Self) -> None:
 
 
 @router.get("/whoami")
-async def whoami(request: Request, access: Self) -> WhoamiOut:
+async def whoami(access: Self) -> WhoamiOut:
     """Say who the caller is and what they may do."""
-    control = request.app.state.control
-    async with control.db.read() as tx:
-        org = await tx.get(Organisation, access.org_id)
     actor = access.actor
     shown = access.rights.limit if access.rights.limit is not None else access.rights.granted
     return WhoamiOut(
         user=UserRef(id=actor.user_id, username=actor.username) if actor.user_id else None,
-        org=OrgRef(id=access.org_id, name=org.name if org else ""),
+        org=OrgRef(id=access.org_id, name=access.org_name),
         roles=[right_out(right) for right in shown],
         permissions=[permission.value for permission in access.rights.permissions()],
         via="token" if actor.token_id else "session",
@@ -111,13 +109,9 @@ async def whoami(request: Request, access: Self) -> WhoamiOut:
 
 
 @router.get("/org")
-async def show_org(request: Request, access: Self) -> OrgRef:
+async def show_org(access: Self) -> OrgRef:
     """Show the organisation of the caller."""
-    async with request.app.state.control.db.read() as tx:
-        org = await tx.get(Organisation, access.org_id)
-    if org is None:
-        raise not_found("organisation", access.org_id)
-    return OrgRef(id=org.id, name=org.name)
+    return OrgRef(id=access.org_id, name=access.org_name)
 
 
 @router.patch("/org")
@@ -134,6 +128,7 @@ async def rename_org(
             tx, access.actor, action="org.rename", target_kind="org", target_id=org.id, target_name=body.name,
             detail={"before": before},
         )  # fmt: skip
+        control.access.changed(tx, org_id=org.id)
     return OrgRef(id=access.org_id, name=body.name)
 
 

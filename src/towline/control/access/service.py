@@ -18,7 +18,7 @@ from towline.control.access import origins, repository, secrets
 from towline.control.access.actor import Access, AccessLost, Actor
 from towline.control.access.models import ApiToken, Session
 from towline.control.access.permissions import Permission, Resource, Right, Rights, Role
-from towline.control.access.throttle import Throttle, per_minute, throttled
+from towline.control.access.throttle import Throttle, per_minute, source_key, throttled
 from towline.control.answers import SAFE_METHODS
 from towline.control.bus import RESYNC
 from towline.control.db import Transaction
@@ -93,7 +93,7 @@ class AccessService:
             raise unauthenticated("this is no token of Towline", "send `Authorization: Bearer twl_…`")
         found = await self._look_up(f"token {secrets.hashed(token.strip())}")
         if found is None:
-            self.guesses.check(peer, "unknown tokens from your address")
+            self.guesses.check(source_key(peer), "unknown tokens from your address")
             raise unauthenticated("the token is unknown, expired or revoked", "make a new one")
         return found
 
@@ -193,6 +193,7 @@ class AccessService:
             task.cancel()
 
         self._streams[owner] = self._streams.get(owner, 0) + 1
+        self._control.metrics.streams_open.inc()
         watching = self._control.tasks.spawn("watch access", guard())
         try:
             yield
@@ -202,6 +203,7 @@ class AccessService:
             raise
         finally:
             watching.cancel()
+            self._control.metrics.streams_open.dec()
             self._streams[owner] -= 1
             if not self._streams[owner]:
                 del self._streams[owner]

@@ -9,9 +9,18 @@ from collections import OrderedDict
 
 from towline.aio.clock import Clock
 from towline.control.errors import ApiError, ErrorCode
+from towline.gateway.forwarded import source_key as gateway_source_key
 
 KEYS_KEPT = 50_000
 """Callers remembered: some 10 MiB. Beyond it the longest quiet one is forgotten, which only helps that one."""
+
+
+def source_key(address: str) -> str:
+    """Return what counts as one source: an IPv4 address, or the /64 that one IPv6 host owns."""
+    try:
+        return gateway_source_key(address)
+    except ValueError:
+        return address  # a test, or a Unix socket
 
 
 class Throttle:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -32,7 +32,13 @@ REASON_CHARACTERS = 500
 
 
 class AuditLog:
-    """The one door to the audit table."""
+    """The one door to the audit table. Args: counted: told the result of each committed event."""
+
+    def __init__(self, counted: Callable[[Result], object] = lambda result: None) -> None:
+        self._counted = counted
+
+    def __repr__(self) -> str:
+        return "<AuditLog>"
 
     async def record(
         self,
@@ -74,9 +80,11 @@ class AuditLog:
             async with place.begin() as tx:
                 tx.before_commit(lambda tx: _append(tx, event))
                 tx.publish("audit", id=event.id)
+                tx.after_commit.append(lambda: self._counted(result))
         else:
             place.before_commit(lambda tx: _append(tx, event))
             place.publish("audit", id=event.id)
+            place.after_commit.append(lambda: self._counted(result))
         _log.info(
             "audit", action=action, result=result, actor=actor.username, target=target_name or target_id, why=reason
         )
