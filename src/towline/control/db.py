@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Connection, DateTime, MetaData, Table, event, select
+from sqlalchemy import JSON, Connection, DateTime, Executable, Float, MetaData, Table, event, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -100,24 +100,28 @@ metadata = Base.metadata
 
 
 class now(FunctionElement[datetime]):  # noqa: N801 - reads like the SQL function that it is
-    """The database's clock, plus some seconds. The only clock that leases and expiry are measured by."""
+    """The database's clock, plus some seconds. The only clock that leases and expiry are measured by.
+
+    The seconds are a bound parameter, so that a statement with it is compiled once.
+    """
 
     type = UtcDateTime()
-    inherit_cache = False
+    inherit_cache = True
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds = float(seconds)
-        super().__init__()
+        super().__init__(literal(float(seconds), Float()))
 
 
 @compiles(now, "sqlite")
-def _sqlite_now(element: now, compiler: SQLCompiler, **_: Any) -> str:
-    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', '{element.seconds:+.3f} seconds') || '000')"
+def _sqlite_now(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(strftime('%Y-%m-%d %H:%M:%f', 'now', printf('%+.3f seconds', {seconds})) || '000')"
 
 
 @compiles(now, "postgresql")
-def _postgres_now(element: now, compiler: SQLCompiler, **_: Any) -> str:
-    return f"(clock_timestamp() + make_interval(secs => {element.seconds:.3f}))"
+def _postgres_now(element: now, compiler: SQLCompiler, **options: Any) -> str:
+    seconds = compiler.process(element.clauses, **options)
+    return f"(clock_timestamp() + make_interval(secs => CAST({seconds} AS double precision)))"
 
 
 BeforeCommit = Callable[["Transaction"], Awaitable[None]]
@@ -230,6 +234,19 @@ async def upsert(
     else:
         statement = insert.on_conflict_do_nothing(index_elements=list(key))
     await tx.execute(statement, [{**(defaults or {}), **row} for row in rows])
+
+
+def table_of(entity: type[Base]) -> Table:
+    """Return the table of an entity, for statements that the ORM has no part in."""
+    table = entity.__table__
+    assert isinstance(table, Table)
+    return table
+
+
+async def execute_many(tx: AsyncSession, statement: Executable, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Run a statement of a table once for each row, in one call to the driver."""
+    if rows:
+        await (await tx.connection()).execute(statement, [dict(row) for row in rows])
 
 
 def parse_url(text: str) -> URL:

@@ -118,6 +118,7 @@ class Fleet:
         await self.revocations.stop()
         await self.admissions.stop()
         await self.tasks.close()
+        await self.intake.stop()
         await self.streams.stop()
         await self.reports.stop()
 

@@ -113,6 +113,7 @@ async def test_two_machines_with_one_identity_are_found_out(control_app: Control
         await agent.connect(url)
         async with ScriptedAgent(agent.identity.copy()) as clone:
             await clone.connect(url)  # the newest generation: a copy made a moment ago
+            await clone.synced()
             assert (await agent.ended()).reason == "replaced"
             assert (await _refused(agent, url)).code == "suspect"
             closed = await clone.ended()

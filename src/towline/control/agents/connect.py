@@ -120,8 +120,7 @@ class Admissions:
             return
         async with self._db.begin() as tx:
             await repository.acknowledge(tx, acked)
-            for agent_id, epoch in released.items():
-                await repository.release(tx, agent_id, epoch)
+            await repository.release(tx, released)
         _drop(self._acked, acked)
         _drop(self._released, released)
 

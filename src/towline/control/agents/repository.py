@@ -4,10 +4,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, case, delete, select, update
+from sqlalchemy import Select, bindparam, delete, select, update
 
 from towline.control.agents.models import Agent, AgentKey, JoinToken
-from towline.control.db import Transaction, now
+from towline.control.db import Transaction, execute_many, now, table_of
 
 # -- join tokens -------------------------------------------------------------------------------
 
@@ -126,18 +126,21 @@ async def set_state(tx: Transaction, agent_id: str, *, before: Collection[str], 
 
 async def acknowledge(tx: Transaction, generations: Mapping[str, int]) -> None:
     """Note which generations are on the agents' disks."""
-    if not generations:
-        return
-    acked = case(generations, value=Agent.id, else_=Agent.acked_generation)
-    statement = update(Agent).where(Agent.id.in_(generations), Agent.acked_generation < acked)
-    values = {"acked_generation": acked, "resync": False}
-    await tx.execute(statement.values(**values).execution_options(synchronize_session=False))
+    table = table_of(Agent)
+    statement = (
+        update(table)
+        .where(table.c.id == bindparam("agent"), table.c.acked_generation < bindparam("acked"))
+        .values(acked_generation=bindparam("acked"), resync=False)
+    )
+    await execute_many(tx, statement, [{"agent": key, "acked": acked} for key, acked in generations.items()])
 
 
-async def release(tx: Transaction, agent_id: str, epoch: int) -> None:
-    """Note that a link has ended, unless a newer one has begun."""
-    statement = update(Agent).where(Agent.id == agent_id, Agent.epoch == epoch).values(owner="")
-    await tx.execute(statement.execution_options(synchronize_session=False))
+async def release(tx: Transaction, epochs: Mapping[str, int]) -> None:
+    """Note that links have ended, unless a newer one has begun."""
+    table = table_of(Agent)
+    statement = update(table).where(table.c.id == bindparam("agent"), table.c.epoch == bindparam("ended"))
+    rows = [{"agent": key, "ended": epoch} for key, epoch in epochs.items()]
+    await execute_many(tx, statement.values(owner=""), rows)
 
 
 async def release_all(tx: Transaction) -> None:

@@ -60,9 +60,10 @@ class Reports:
         self._bus = bus
         self._clock = clock
         self._pending: dict[str, Pending] = {}
-        self._judged: dict[str, tuple[tuple[link.Capability, ...], bool]] = {}
+        self._last_judged: dict[str, tuple[tuple[link.Capability, ...], bool]] = {}
         """What health was judged by in the last heartbeat of each connected cluster."""
         self._changed = asyncio.Event()
+        self._flushing = asyncio.Lock()
         self._tasks = TaskOwner("cluster-reports")
         self.also_flush: list[Any] = []
         """Coroutine functions run with each flush; for others that write in the same rhythm."""
@@ -94,7 +95,7 @@ class Reports:
 
     def disconnected(self, cluster_id: str, org_id: str, why: str) -> None:
         """The last link of a cluster has ended."""
-        self._judged.pop(cluster_id, None)
+        self._last_judged.pop(cluster_id, None)
         values = {"connected": False, "last_seen_at": self._clock.now(), "link_last_error": why[:LONGEST_REASON]}
         self._note(cluster_id, org_id, values)
 
@@ -109,9 +110,9 @@ class Reports:
         if message.last_error:
             values["link_last_error"] = clean(message.last_error)[:LONGEST_REASON]
         judged = (message.capabilities, 0 < message.disk_free_bytes < LOW_DISK_BYTES)
-        known = self._judged.get(cluster_id) == judged
+        known = self._last_judged.get(cluster_id) == judged
         if not known:
-            self._judged[cluster_id] = judged
+            self._last_judged[cluster_id] = judged
             if message.capabilities:
                 values["capabilities"] = capabilities_of(message.capabilities)
         self._note(cluster_id, org_id, values, heartbeat=known)
@@ -167,6 +168,10 @@ class Reports:
                 self._changed.set()
 
     async def _flush_once(self) -> bool:
+        async with self._flushing:
+            return await self._flush_batch()
+
+    async def _flush_batch(self) -> bool:
         batch, self._pending = self._pending, {}
         try:
             if batch:
@@ -214,22 +219,25 @@ class Reports:
             self._pending[cluster_id] = old
 
     async def _write(self, tx: Transaction, batch: Mapping[str, Pending]) -> None:
-        beats = {key: one.values for key, one in batch.items() if one.heartbeat_only}
-        await repository.write_heartbeats(tx, beats)
+        changes: dict[str, Mapping[str, Any]] = {key: one.values for key, one in batch.items() if one.heartbeat_only}
         rest = {key: one for key, one in batch.items() if not one.heartbeat_only}
-        if not rest:
-            return
-        rows = await repository.by_id(tx, rest)
-        agents = await repository.agent_states(tx, rest)
-        await write_inventories(tx, {key: one for key, one in rest.items() if key in rows})
-        sick = await repository.sick_names(tx, rest)
-        for cluster_id, pending in rest.items():
-            if cluster_id not in rows:
-                continue
-            values = self._judged_values(rows[cluster_id], pending, agents.get(cluster_id, ("", "")), sick[cluster_id])
-            await repository.update_many(tx, [{"id": cluster_id, **values}])
+        if rest:
+            changes |= await self._judged(tx, rest)
+        await repository.update_many(tx, changes)
+
+    async def _judged(self, tx: Transaction, batch: Mapping[str, Pending]) -> dict[str, Mapping[str, Any]]:
+        """Store inventories, and return what is to be written of each cluster: its reports, and its health."""
+        rows = await repository.by_id(tx, batch)
+        agents = await repository.agent_states(tx, batch)
+        await write_inventories(tx, {key: one for key, one in batch.items() if key in rows})
+        sick = await repository.sick_names(tx, batch)
+        changes: dict[str, Mapping[str, Any]] = {}
+        for cluster_id, row in rows.items():
+            pending = batch[cluster_id]
+            changes[cluster_id] = self._judged_values(row, pending, agents.get(cluster_id, ("", "")), sick[cluster_id])
             for topic in sorted({"cluster", *pending.hints}):
                 tx.publish(topic, **({"id": cluster_id} if topic == "cluster" else {"cluster_id": cluster_id}))
+        return changes
 
     def _judged_values(
         self, row: Cluster, pending: Pending, agent: tuple[str, str], sick: Sequence[str]

@@ -4,14 +4,14 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.orm import aliased
 
 from towline.control.agents.models import Agent
 from towline.control.clusters.health import Health
 from towline.control.clusters.models import Cluster, ClusterLabel, InventoryContainer, InventoryProject
 from towline.control.clusters.selectors import Requirement
-from towline.control.db import Transaction, upsert
+from towline.control.db import Transaction, execute_many, table_of, upsert
 from towline.control.ids import is_id, new_id
 
 _RANK = {"active": 0, "pending": 1, "suspect": 2, "revoked": 3, "removed": 4}
@@ -160,14 +160,16 @@ async def names_with_link(tx: Transaction, org_id: str, where: ColumnElement[boo
     return [(row[0], row[1]) for row in await tx.execute(query)]
 
 
-async def update_many(tx: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write what changed of many clusters; each row names its `id`."""
-    for row in rows:
-        values = {key: value for key, value in row.items() if key != "id"}
-        if not values:
-            continue
-        statement = update(Cluster).where(Cluster.id == row["id"]).values(**values)
-        await tx.execute(statement.execution_options(synchronize_session=False))
+async def update_many(tx: Transaction, changes: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write what changed of many clusters, in one statement for each set of columns."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for cluster_id, values in changes.items():
+        groups.setdefault(tuple(sorted(values)), []).append({"key": cluster_id, **values})
+    table = table_of(Cluster)
+    for columns, rows in groups.items():
+        if columns:
+            written: dict[str, Any] = {name: bindparam(name) for name in columns}
+            await execute_many(tx, update(table).where(table.c.id == bindparam("key")).values(written), rows)
 
 
 async def silent(tx: Transaction) -> Sequence[Cluster]:
@@ -222,20 +224,6 @@ async def sick_names(tx: Transaction, cluster_ids: Collection[str]) -> dict[str,
     for cluster_id, name in await tx.execute(query):
         found[cluster_id].append(name)
     return found
-
-
-async def write_heartbeats(tx: Transaction, beats: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write what heartbeats say, which is most of all writing, in one statement for each set of columns."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for cluster_id, values in beats.items():
-        groups.setdefault(tuple(sorted(values)), []).append({"key": cluster_id, **values})
-    table = Cluster.__table__
-    assert isinstance(table, Table)
-    connection = await tx.connection()
-    for columns, rows in groups.items():
-        if columns:
-            written: dict[str, Any] = {name: bindparam(name) for name in columns}
-            await connection.execute(update(table).where(table.c.id == bindparam("key")).values(written), rows)
 
 
 def containers(cluster_id: str, *, project: str = "", service: str = "", search: str = "") -> Select[Any]:

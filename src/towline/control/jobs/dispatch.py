@@ -23,7 +23,7 @@ from towline.control.jobs.models import Job
 from towline.control.jobs.service import Jobs
 from towline.control.jobs.states import ACTIVE, PENDING, JobState
 from towline.control.jobs.work import JobEnd
-from towline.control.links.registry import Link, Links
+from towline.control.links.registry import Links
 from towline.control.logging import get_logger
 from towline.tunnel.errors import TunnelClosed
 from towline.wire import link
@@ -63,8 +63,6 @@ class Dispatcher:
         self.depths: dict[str, int] = {}
         """Jobs that have not ended, by state, at the last look; for metrics."""
         self._wake = asyncio.Event()
-        links.on_up(self._link_up)
-        links.on_down(self._link_down)
 
     def __repr__(self) -> str:
         return f"<Dispatcher {len(self._tasks)} tasks, {len(self._woken)} clusters woken>"
@@ -84,20 +82,19 @@ class Dispatcher:
 
     # -- what happens meanwhile --------------------------------------------------------------------
 
-    def _link_up(self, one: Link) -> None:
-        if not one.pending and not self._tasks.closed:
-            self._tasks.spawn("link up", self._mark_waiting(one.cluster_id, waiting=False))
-
-    def _link_down(self, one: Link, why: str) -> None:
-        if not self._links.is_connected(one.cluster_id) and not self._tasks.closed:
-            self._tasks.spawn("link down", self._mark_waiting(one.cluster_id, waiting=True))
-
-    async def _mark_waiting(self, cluster_id: str, *, waiting: bool) -> None:
+    async def _mark_waiting(self) -> None:
+        """Let the states of queues say whether their agents are there."""
+        async with self._db.read() as tx:
+            pending = await repository.pending_by_cluster(tx)
+        away = [name for name, state in pending if state == JobState.QUEUED and not self._links.is_connected(name)]
+        back = [name for name, state in pending if state == JobState.WAITING and self._links.is_connected(name)]
+        if not away and not back:
+            return
         async with self._db.begin() as tx:
-            for job_id in await repository.mark_waiting(tx, cluster_id, waiting=waiting):
-                tx.publish("job", id=job_id, cluster_id=cluster_id, change="waiting" if waiting else "queued")
-        if not waiting:
-            self.wake(cluster_id)
+            for waiting, names in ((True, away), (False, back)):
+                if names:
+                    for job_id, name in await repository.mark_waiting(tx, names, waiting=waiting):
+                        tx.publish("job", id=job_id, cluster_id=name, change="waiting" if waiting else "back")
 
     async def _follow_hints(self) -> None:
         async with self._bus.subscribe("job") as events:
@@ -130,6 +127,7 @@ class Dispatcher:
 
     async def look(self) -> None:
         """Wake every connected cluster that has something to send."""
+        await self._mark_waiting()
         connected = {one.cluster_id for one in self._links if one.jobs_known}
         if connected:
             async with self._db.read() as tx:
@@ -161,13 +159,15 @@ class Dispatcher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._woken:
-                cluster_id = self._woken.pop()
-                try:
+            woken, self._woken = self._woken, set()
+            try:
+                async with self._db.read() as tx:
+                    woken &= await repository.clusters_with_work(tx)
+                for cluster_id in woken:
                     while (job := await self._claim(cluster_id)) is not None:
                         self._tasks.spawn(f"order {job.id}", self._order(job))
-                except ApiError as error:
-                    _log.warning("no job claimed", cluster=cluster_id, why=error.message)
+            except ApiError as error:
+                _log.warning("no job claimed", why=error.message)
 
     async def _claim(self, cluster_id: str) -> Job | None:
         one = self._links.of_cluster(cluster_id)

@@ -6,10 +6,12 @@ results come again after a lost link, and are stored once.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from towline.aio.tasks import TaskOwner
 from towline.control.db import Database, Transaction
 from towline.control.jobs import repository
 from towline.control.jobs.dispatch import Dispatcher
@@ -26,6 +28,8 @@ _log = get_logger("jobs")
 
 MOST_EVENTS = 2000
 """Events of one message that are stored; more than a large pull yields in a second."""
+ASK_DELAY = 0.01
+"""Seconds in which the questions of agents that come back are gathered."""
 LONGEST_TEXT = 4000
 """Characters of one event."""
 
@@ -37,12 +41,18 @@ class Intake:
         self._db = db
         self._jobs = jobs
         self._dispatcher = dispatcher
+        self._tasks = TaskOwner("jobs-held")
+        self._asked: set[str] | None = None
+        self._answer: asyncio.Task[set[str]]
         self.ignored: Counter[str] = Counter()
         """Messages about jobs that are not the sender's, or from a link that cannot have got the order."""
         links.on(link.JobAccepted, self.accepted)
         links.on(link.JobProgress, self.progress)
         links.on(link.JobResult, self.result)
         links.on(link.JobsHeld, self.held)
+
+    async def stop(self) -> None:
+        await self._tasks.close()
 
     async def accepted(self, one: Link, message: link.JobAccepted) -> None:
         """The job is in the agent's journal."""
@@ -92,14 +102,29 @@ class Intake:
     async def held(self, one: Link, message: link.JobsHeld) -> None:
         """Compare what the agent holds with what we believe it holds; from now on it may get new orders."""
         running, finished = set(message.running), set(message.finished)
-        cancels: list[str] = []
-        async with self._db.begin() as tx:
-            for job in await repository.active_of(tx, one.cluster_id):
-                await self._reconcile(tx, job, running, finished, cancels)
-        for job_id in cancels:
-            await one.session.send(link.JobCancel(job_id=job_id))
+        if await self._at_work(one.cluster_id):
+            cancels: list[str] = []
+            async with self._db.begin() as tx:
+                for job in await repository.active_of(tx, one.cluster_id):
+                    await self._reconcile(tx, job, running, finished, cancels)
+            for job_id in cancels:
+                await one.session.send(link.JobCancel(job_id=job_id))
         one.jobs_known = True
         self._dispatcher.wake(one.cluster_id)
+
+    async def _at_work(self, cluster_id: str) -> bool:
+        """Tell whether a cluster has jobs on its host. Thousands ask at once after a restart: one query answers."""
+        if self._asked is None:
+            self._asked = set()
+            self._answer = self._tasks.spawn("who is at work", self._ask())
+        self._asked.add(cluster_id)
+        return cluster_id in await asyncio.shield(self._answer)
+
+    async def _ask(self) -> set[str]:
+        await asyncio.sleep(ASK_DELAY)
+        asked, self._asked = self._asked or set(), None
+        async with self._db.read() as tx:
+            return await repository.clusters_at_work(tx, asked)
 
     async def _reconcile(
         self, tx: Transaction, job: Job, running: set[str], finished: set[str], cancels: list[str]

@@ -33,6 +33,12 @@ async def active_of(tx: Transaction, cluster_id: str) -> Sequence[Job]:
     return (await tx.execute(query)).scalars().all()
 
 
+async def clusters_at_work(tx: Transaction, cluster_ids: Collection[str]) -> set[str]:
+    """Return which of some clusters have jobs that are, or may be, on their hosts."""
+    query = select(Job.cluster_id).where(Job.state.in_(ACTIVE), Job.cluster_id.in_(cluster_ids)).distinct()
+    return set((await tx.execute(query)).scalars())
+
+
 async def working_on(tx: Transaction, deployment_ids: Collection[str]) -> dict[str, Job]:
     """Return the job that works on each deployment, or the first that waits to."""
     query = select(Job).where(Job.deployment_id.in_(deployment_ids), Job.state.in_(ACTIVE | PENDING))
@@ -136,17 +142,23 @@ async def move(tx: Transaction, job_id: str, *, states: Collection[JobState], to
     return (await tx.execute(statement)).first() is not None
 
 
-async def mark_waiting(tx: Transaction, cluster_id: str, *, waiting: bool) -> Sequence[str]:
-    """Say of a cluster's queue that it waits for the agent, or no longer. Returns the jobs that changed."""
+async def pending_by_cluster(tx: Transaction) -> set[tuple[str, JobState]]:
+    """Return which clusters have queued and which have waiting jobs."""
+    query = select(Job.cluster_id, Job.state).where(Job.state.in_(PENDING)).distinct()
+    return {(row[0], JobState(row[1])) for row in await tx.execute(query)}
+
+
+async def mark_waiting(tx: Transaction, cluster_ids: Collection[str], *, waiting: bool) -> Sequence[tuple[str, str]]:
+    """Say of clusters' queues that they wait for the agent, or no longer. Returns job and cluster of what changed."""
     before, after = (JobState.QUEUED, JobState.WAITING) if waiting else (JobState.WAITING, JobState.QUEUED)
     statement = (
         update(Job)
-        .where(Job.cluster_id == cluster_id, Job.state == before)
+        .where(Job.cluster_id.in_(cluster_ids), Job.state == before)
         .values(state=after)
-        .returning(Job.id)
+        .returning(Job.id, Job.cluster_id)
         .execution_options(synchronize_session=False)
     )
-    return (await tx.execute(statement)).scalars().all()
+    return [(row[0], row[1]) for row in await tx.execute(statement)]
 
 
 async def overdue(tx: Transaction, limit: int) -> Sequence[Job]:
