@@ -1,4 +1,4 @@
-"""A full disk under the server: it says so, refuses what it cannot keep, loses nothing, and goes on when there is room."""
+"""A full disk under the server: it says so, refuses what it cannot keep, and loses nothing when there is room again."""
 
 import secrets
 import sqlite3
