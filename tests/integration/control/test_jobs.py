@@ -489,6 +489,22 @@ async def test_jobs_need_a_permission_and_belong_to_their_organisation(bench: Be
     assert await _cancel(bench, made.job.id, Role.VIEWER) == 403
 
 
+async def test_log_lines_of_a_failure_are_for_those_who_may_read_logs(linked: Bench) -> None:
+    made = await linked.submit(serial_key="project/x/shop")
+    order = await linked.agent.next(link.Job)
+    await linked.accept(order)
+    await linked.finish(order, detail={"failing": [{"service": "web", "log_tail": ["card number 4111"]}]})
+    await linked.state(made.job.id, "succeeded")
+    for role, seen in ((Role.VIEWER, False), (Role.OPERATOR, True)):
+        who = await linked.app.user(f"{role.value}-1", role)
+        shown = [
+            (await who.get(f"/api/v1/jobs/{made.job.id}")).text,
+            (await who.get("/api/v1/jobs")).text,
+            (await who.get(f"/api/v1/jobs/{made.job.id}/events?follow=1")).text,
+        ]
+        assert [("4111" in text) for text in shown] == [seen] * 3
+
+
 async def test_a_grant_on_a_project_shows_the_jobs_of_that_project_alone(bench: Bench) -> None:
     shop = (await bench.submit(serial_key="project/x/shop")).job
     blog = (await bench.submit(serial_key="project/x/blog")).job

@@ -79,20 +79,20 @@ async def list_jobs(
     found, names = await _fleet(request).jobs.page(
         access, asked, cluster=cluster, deployment_id=deployment, states=state, kinds=kind
     )
-    items = [_out(job, names.get(job.cluster_id, "")) for job in found.rows]
+    items = [_out(job, names.get(job.cluster_id, ""), access) for job in found.rows]
     return Page(items=items, next_cursor=found.next_cursor, total=found.total)
 
 
 @router.get("/{job}")
 async def get_job(request: Request, access: CanRead, job: str) -> JobOut:
     """Show one job."""
-    return _out(*await _fleet(request).jobs.get(access, job))
+    return _out(*await _fleet(request).jobs.get(access, job), access)
 
 
 @router.post("/{job}/cancel", status_code=202)
 async def cancel_job(request: Request, access: CanCancel, job: str) -> JobOut:
     """Cancel a job: at once while nobody has begun it, else its agent stops it as soon as that is safe."""
-    return _out(*await _fleet(request).jobs.request_cancel(access, job))
+    return _out(*await _fleet(request).jobs.request_cancel(access, job), access)
 
 
 @router.get(
@@ -135,13 +135,13 @@ async def _stream(
                 job, events = news
                 for event in events:
                     yield sse("progress", show_event(event), id=event.seq)
-                if show(job, cluster_name)["state"] != shown.get("state"):
-                    shown = show(job, cluster_name)
+                if show(job, cluster_name, access)["state"] != shown.get("state"):
+                    shown = show(job, cluster_name, access)
                     yield sse("state", shown)
             yield sse("end", shown)
     except AccessLost as error:
         yield sse("end", error.body())
 
 
-def _out(job: Job, cluster_name: str) -> JobOut:
-    return JobOut.model_validate(show(job, cluster_name))
+def _out(job: Job, cluster_name: str, access: Access) -> JobOut:
+    return JobOut.model_validate(show(job, cluster_name, access))

@@ -235,8 +235,11 @@ class Jobs:
         return await repository.events(tx, job_id, after, limit)
 
 
-def show(job: Job, cluster_name: str) -> dict[str, Any]:
-    """Return the JSON of a job; ready for any encoder."""
+def show(job: Job, cluster_name: str, access: Access | None = None) -> dict[str, Any]:
+    """Return the JSON of a job; ready for any encoder.
+
+    Args: access: who looks; log lines in the detail are for those who may read logs there. None: who deployed it.
+    """
     deployment = {"id": job.deployment_id, "name": job.project} if job.deployment_id else None
     return {
         "id": job.id,
@@ -255,8 +258,16 @@ def show(job: Job, cluster_name: str) -> dict[str, Any]:
         "finished_at": _rfc3339(job.finished_at),
         "deadline_at": _rfc3339(job.deadline_at),
         "last_seq": job.last_seq,
-        "detail": job.result,
+        "detail": _detail(job, access),
     }
+
+
+def _detail(job: Job, access: Access | None) -> dict[str, Any]:
+    here = Resource(job.org_id, job.cluster_id, project=job.project)
+    if access is None or "failing" not in job.result or access.may(Permission.LOGS_READ, here):
+        return job.result
+    failing = [{**entry, "log_tail": []} for entry in job.result["failing"]]
+    return {**job.result, "failing": failing}
 
 
 def _rfc3339(moment: datetime | None) -> str | None:
