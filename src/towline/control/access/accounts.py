@@ -15,9 +15,10 @@ from sqlalchemy.exc import IntegrityError
 
 from towline.control.access import repository, secrets
 from towline.control.access.actor import Access, Actor
+from towline.control.access.giving import may_give, own_or
 from towline.control.access.models import ApiToken, Grant, Session, Ticket, User
 from towline.control.access.passwords import Passwords
-from towline.control.access.permissions import ROLE_ORDER, Permission, Reach, Resource, Right, Role, ScopeKind
+from towline.control.access.permissions import Permission, Right, Role
 from towline.control.access.throttle import source_key
 from towline.control.db import Transaction, now
 from towline.control.errors import ApiError, ErrorCode, not_found
@@ -123,7 +124,7 @@ class Accounts:
             session = await tx.get(Session, session_id)
             if session is None or session.org_id != access.org_id:
                 raise not_found("session", session_id)
-            _own_or(access, session.user_id, Permission.USER_MANAGE, not_found("session", session_id))
+            own_or(access, session.user_id, Permission.USER_MANAGE, not_found("session", session_id))
             await tx.delete(session)
             await self._record(tx, access, "session.end", "session", session_id)
 
@@ -157,7 +158,7 @@ class Accounts:
         """Add a user, with roles on the whole organisation. Raises: ApiError: name_taken, invalid, forbidden."""
         stored = await self.passwords.hash(password) if password else ""
         for role in roles:
-            _may_give(access, Right(role))
+            may_give(access, Right(role))
         try:
             async with self._control.db.begin() as tx:
                 return await self.add_user(tx, actor, username, stored, roles)
@@ -191,7 +192,7 @@ class Accounts:
         user = (await tx.scalars(query)).one_or_none()
         if user is None:
             raise not_found("user", name)
-        _own_or(access, user.id, permission, not_found("user", name))
+        own_or(access, user.id, permission, not_found("user", name))
         return user
 
     async def set_active(self, access: Access, name: str, active: bool) -> User:
@@ -272,7 +273,7 @@ class Accounts:
     async def grant(self, access: Access, subject_kind: str, subject: str, right: Right) -> Grant:
         """Give a role to a user or a service token. Raises: ApiError: forbidden, when it is more than one holds."""
         access.require_org(Permission.USER_MANAGE)
-        _may_give(access, right)
+        may_give(access, right)
         async with self._control.db.begin() as tx:
             if subject_kind == "user":
                 subject_id = (await self._user(tx, access, subject, Permission.USER_MANAGE)).id
@@ -292,7 +293,7 @@ class Accounts:
             if grant is None or grant.org_id != access.org_id:
                 raise not_found("grant", grant_id)
             right = Right(Role(grant.role), repository.reach_from(grant.reach))
-            _may_give(access, right)
+            may_give(access, right)
             await tx.delete(grant)
             await tx.flush()
             await self._keep_an_owner(tx, access.org_id)
@@ -302,7 +303,7 @@ class Accounts:
     async def _may_touch(self, tx: Transaction, access: Access, user: User) -> None:
         """An administrator does not shut an owner out: that would be a way to become one."""
         for right in await repository.rights_of(tx, user.org_id, "user", user.id):
-            _may_give(access, right)
+            may_give(access, right)
 
     async def _keep_an_owner(self, tx: Transaction, org_id: str) -> None:
         if not await repository.owners(tx, org_id):
@@ -324,7 +325,7 @@ class Accounts:
         if right is None and access.rights.limit is not None:
             right = access.rights.limit[0]  # a limited token makes no freer one
         if right is not None:
-            _may_give(access, right)
+            may_give(access, right)
         secret = secrets.mint("tws" if kind == "service" else "twl")
         async with self._control.db.begin() as tx:
             token = await self._add_token(tx, access, name, kind, right, lifetime, secret)
@@ -372,7 +373,7 @@ class Accounts:
         token = await tx.get(ApiToken, token_id)
         if token is None or token.org_id != access.org_id or token.revoked_at is not None:
             raise not_found("token", token_id)
-        _own_or(access, token.user_id, Permission.TOKEN_MANAGE, not_found("token", token_id))
+        own_or(access, token.user_id, Permission.TOKEN_MANAGE, not_found("token", token_id))
         return token
 
     async def _record(
@@ -400,43 +401,3 @@ def _grant(actor: Actor, kind: str, subject_id: str, right: Right, moment: datet
         id=new_id("grt"), org_id=actor.org_id, subject_kind=kind, subject_id=subject_id, role=right.role.value,
         reach=right.reach.as_json(), created_by=actor.user_id, created_at=moment,
     )  # fmt: skip
-
-
-def _own_or(access: Access, user_id: str, permission: Permission, missing: ApiError) -> None:
-    if not user_id or user_id != access.actor.user_id:
-        if access.may(permission, Resource(access.org_id)):
-            return
-        raise missing
-
-
-def _may_give(access: Access | None, right: Right) -> None:
-    """Nobody gives, or takes, a right that is more than what they hold. None: our own set-up."""
-    if access is None or any(_contains(held, right) for held in access.rights.granted if _within_limit(access, right)):
-        return
-    raise ApiError(
-        ErrorCode.FORBIDDEN,
-        f"the role {right.role.value} there is more than you hold yourself",
-        hint="ask somebody who holds it",
-    )
-
-
-def _within_limit(access: Access, right: Right) -> bool:
-    return access.rights.limit is None or any(_contains(limit, right) for limit in access.rights.limit)
-
-
-def _contains(held: Right, given: Right) -> bool:
-    enough = ROLE_ORDER.index(held.role) >= ROLE_ORDER.index(given.role)
-    return enough and reach_contains(held.reach, given.reach)
-
-
-def reach_contains(outer: Reach, inner: Reach) -> bool:
-    """Tell whether everything that `inner` covers is covered by `outer`, going by what they name."""
-    if outer.kind is ScopeKind.ORG or outer == inner:
-        return True
-    if outer.kind is ScopeKind.SELECTOR and inner.kind is ScopeKind.SELECTOR:
-        return bool(outer.selector) and set(outer.selector) <= set(inner.selector)
-    if outer.kind is ScopeKind.CLUSTER:
-        return bool(outer.cluster_id) and inner.kind is not ScopeKind.SELECTOR and inner.cluster_id == outer.cluster_id
-    if outer.kind is inner.kind and not outer.cluster_id:
-        return outer.project == inner.project and outer.namespace == inner.namespace
-    return False

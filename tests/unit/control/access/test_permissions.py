@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Column, MetaData, String, Table, literal
 from sqlalchemy.dialects import sqlite
 
-from towline.control.access.accounts import reach_contains
+from towline.control.access.giving import reach_contains
 from towline.control.access.permissions import (
     ORG_WIDE,
     PERMISSIONS,
