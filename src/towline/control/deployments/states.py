@@ -35,7 +35,8 @@ class Expected:
     one_shot: bool = False
     """It is meant to end with exit code 0, and its container may be cleaned up then."""
     may_end: bool = False
-    """The file does not say whether it stays up: exit code 0 is fine, a missing container is not."""
+    """The file does not say whether it stays up: exit code 0 is fine. Whether its container may be missing, too, the
+    agent knows, and tells by drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +226,8 @@ def _join(expected: Expected, judged: Sequence[tuple[State, str]]) -> tuple[Stat
     """Fold the containers of one service: the worst speaks, replicas that work soften it."""
     missing = expected.replicas - len(judged)
     if not judged and missing > 0:
-        return (State.HEALTHY, "completed") if expected.one_shot else (State.DOWN, "no container")
+        cleaned_up = expected.one_shot or expected.may_end
+        return (State.HEALTHY, "completed") if cleaned_up else (State.DOWN, "no container")
     if not judged:
         return State.HEALTHY, "scaled to 0"
     down = [reason for state, reason in judged if state is State.DOWN]
