@@ -95,7 +95,7 @@ def is_image_id(text: str) -> bool:
 def matches(reference: Reference, patterns: Iterable[str]) -> bool:
     """Tell whether a reference fits one of the patterns.
 
-    A pattern is a repository with `*` for any characters (`ghcr.io/acme/*`), written in full or as people do
+    A pattern is a repository with `*` for any characters (`registry.example/acme/*`), written in full or as people do
     (`nginx` is `docker.io/library/nginx`), optionally with a tag pattern (`nginx:1.*`).
     """
     return any(_fits(reference, pattern) for pattern in patterns)

@@ -278,7 +278,7 @@ async def test_a_secret_in_an_invalid_request_is_not_echoed(world: World, dora: 
 
 async def registry(world: World, name: str = "ghcr", **places: Any) -> None:
     ada = await world.app.user(f"admin-{name}", Role.ADMIN)
-    body = {"name": name, "host": "ghcr.io", "username": "bot", "password": SECRET, "places": places}
+    body = {"name": name, "host": "registry.example", "username": "bot", "password": SECRET, "places": places}
     assert (await ada.post("/api/v1/registries", json=body)).status_code == 201
 
 
@@ -287,7 +287,7 @@ async def test_a_registry_goes_sealed_with_the_order(world: World, dora: httpx.A
     made = await world.deploy(dora, "edge", "shop", registries=["ghcr"])
     order = await world.order(made["job"]["id"])
     opened = world.agents.open(world.org_id, order["deployment_id"], base64.b64decode(order["sealed_registries"]))
-    assert opened == [{"host": "ghcr.io", "username": "bot", "password": SECRET}]
+    assert opened == [{"host": "registry.example", "username": "bot", "password": SECRET}]
 
 
 async def test_a_registry_for_other_places_cannot_be_named(world: World, dora: httpx.AsyncClient) -> None:

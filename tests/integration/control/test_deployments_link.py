@@ -137,7 +137,7 @@ async def test_a_deploy_reaches_the_agent_and_its_result_becomes_the_state(bench
 async def test_nothing_that_was_planted_is_in_the_database_or_in_an_answer(bench: Bench) -> None:
     await bench.connect()
     ada = await bench.app.user("ada", Role.ADMIN)
-    body = {"name": "ghcr", "host": "ghcr.io", "username": "bot", "password": SECRET}
+    body = {"name": "ghcr", "host": "registry.example", "username": "bot", "password": SECRET}
     assert (await ada.post("/api/v1/registries", json=body)).status_code == 201
     await bench.deploy(secrets={"key": SECRET}, env=f"A={SECRET}\n", registries=["ghcr"])
     order, payload = await bench.order()

@@ -11,7 +11,7 @@ from towline.control.errors import ApiError
 from towline.control.registries.places import Spot
 
 PASSWORD = "hunter2-planted-9c1f"
-BODY = {"name": "ghcr", "host": "ghcr.io", "username": "bot", "password": PASSWORD}
+BODY = {"name": "ghcr", "host": "registry.example", "username": "bot", "password": PASSWORD}
 
 
 async def cluster(app: ControlApp, name: str, org_id: str = "") -> str:
@@ -77,12 +77,12 @@ async def test_a_new_host_needs_the_password_again(control_app: ControlApp) -> N
     await ada.post("/api/v1/registries", json=BODY)
     moved = await ada.patch("/api/v1/registries/ghcr", json={"host": "evil.example"})
     assert moved.status_code == 422
-    assert (await ada.get("/api/v1/registries/ghcr")).json()["host"] == "ghcr.io"
+    assert (await ada.get("/api/v1/registries/ghcr")).json()["host"] == "registry.example"
 
 
 async def test_bad_hosts_and_names_are_refused_without_echoing_the_password(control_app: ControlApp) -> None:
     ada = await control_app.user("ada", Role.ADMIN)
-    for change in ({"host": "https://ghcr.io"}, {"host": "169.254.169.254"}, {"name": "-rf"}, {"extra": 1}):
+    for change in ({"host": "https://registry.example"}, {"host": "169.254.169.254"}, {"name": "-rf"}, {"extra": 1}):
         answer = await ada.post("/api/v1/registries", json={**BODY, **change})
         assert answer.status_code == 422, change
         assert PASSWORD not in answer.text
@@ -123,7 +123,7 @@ async def test_credentials_are_opened_only_for_a_place_that_may_use_them(control
     service, org_id = control_app.control.registries, control_app.control.default_org
     async with control_app.control.db.read() as tx:
         opened = await service.credentials(tx, org_id, ["ghcr"], Spot(here, "shop"))
-        assert (opened[0].host, opened[0].username, opened[0].password) == ("ghcr.io", "bot", PASSWORD)
+        assert (opened[0].host, opened[0].username, opened[0].password) == ("registry.example", "bot", PASSWORD)
         assert PASSWORD not in repr(opened)
         for spot in (Spot(here, "blog"), Spot("clu_other", "shop")):
             try:

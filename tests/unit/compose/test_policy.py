@@ -257,7 +257,7 @@ ALLOWED = """
 name: shop
 services:
   web:
-    image: ghcr.io/acme/web:1.2
+    image: registry.example/acme/web:1.2
     container_name: shop-web
     command: ["serve"]
     environment: {A: "1", B: null}

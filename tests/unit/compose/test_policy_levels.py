@@ -13,7 +13,7 @@ CONTEXT = Context(folder="/srv/projects/shop", project="shop")
 
 
 def _rules(body: dict[str, object], rules: Policy) -> set[Rule]:
-    model = {"services": {"web": {"image": "ghcr.io/acme/web:1", **body}}}
+    model = {"services": {"web": {"image": "registry.example/acme/web:1", **body}}}
     return {violation.rule for violation in policy.check(model, rules, CONTEXT)}
 
 
@@ -72,7 +72,7 @@ def test_a_host_may_grant_its_network_and_devices_alone() -> None:
 
 
 def test_images_must_fit_every_side() -> None:
-    host = local(images=("ghcr.io/acme/*",))
+    host = local(images=("registry.example/acme/*",))
     rules = stricter(for_level(Level.STANDARD), host)
     assert _rules({}, rules) == set()
     assert _rules({"image": "nginx"}, rules) == {Rule.IMAGE}
@@ -112,7 +112,7 @@ _POLICIES = st.builds(
     devices=st.booleans(),
     lowest_port=st.sampled_from([1, 1024]),
     require_digest=st.booleans(),
-    images=st.lists(st.sampled_from([("nginx",), ("ghcr.io/acme/*",)]), unique=True).map(tuple),
+    images=st.lists(st.sampled_from([("nginx",), ("registry.example/acme/*",)]), unique=True).map(tuple),
 )
 _BODIES: list[dict[str, object]] = [
     {"privileged": True}, {"cap_add": ["SYS_ADMIN"]}, {"cap_add": ["CHOWN"]}, {"network_mode": "host"}, {"gpus": "all"},

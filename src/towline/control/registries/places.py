@@ -73,7 +73,7 @@ def check_host(text: str) -> str:
     except ReferenceRefused as error:
         raise HostRefused("write HOST or HOST:PORT, without https:// and without a path") from error
     if reference.registry != text or reference.path != "a/a":
-        raise HostRefused("write HOST or HOST:PORT as images name it, e.g. ghcr.io or registry.example:5000")
+        raise HostRefused("write HOST or HOST:PORT as images name it, e.g. registry.example or registry.example:5000")
     name, port = _split_port(text)
     if port and not 0 < int(port) <= MAX_PORT:
         raise HostRefused(f"port {port} does not exist")

@@ -57,7 +57,9 @@ def test_limits_come_back_from_the_database_as_they_went_in() -> None:
     assert from_json(limit.as_json()) == limit
 
 
-@pytest.mark.parametrize("host", ["ghcr.io", "registry.example:5000", "localhost", "localhost:5000", "127.0.0.1:5000"])
+@pytest.mark.parametrize(
+    "host", ["registry.example", "registry.example:5000", "localhost", "localhost:5000", "127.0.0.1:5000"]
+)
 def test_hosts_are_taken_as_images_name_them(host: str) -> None:
     assert check_host(host) == host
 
@@ -65,13 +67,13 @@ def test_hosts_are_taken_as_images_name_them(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        "https://ghcr.io",
-        "ghcr.io/acme",
-        "user:secret@ghcr.io",
+        "https://registry.example",
+        "registry.example/acme",
+        "user:secret@registry.example",
         "registry",
-        "ghcr.io:0",
-        "ghcr.io:70000",
-        "ghcr.io:",
+        "registry.example:0",
+        "registry.example:70000",
+        "registry.example:",
         "169.254.169.254",
         "169.254.169.254:80",
         "[fe80::1]:5000",
