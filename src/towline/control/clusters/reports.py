@@ -31,6 +31,8 @@ _log = get_logger("clusters")
 
 FLUSH_INTERVAL = 0.5
 """Seconds that reports are gathered: one flush to disk for all agents."""
+HEARTBEAT_FLUSH_INTERVAL = 5.0
+"""Seconds that heartbeats which change nothing wait: a page shows the link itself as the sign of life."""
 RETRY_INTERVAL = 5.0
 """Seconds after which a write that failed is tried again."""
 SILENCE_INTERVAL = 5.0
@@ -102,11 +104,10 @@ class Reports:
     def heartbeat(self, cluster_id: str, org_id: str, message: link.Heartbeat) -> None:
         """A heartbeat came. Health is judged anew only when what the agent can do has changed."""
         values: dict[str, Any] = {
-            "heartbeat": clean_json(msgspec.to_builtins(message)),
+            "heartbeat": measured(message),
             "last_seen_at": self._clock.now(),
             "link_reconnects": min(max(message.reconnects, 0), 2**31 - 1),
         }
-        values["heartbeat"].pop("capabilities", None)
         if message.last_error:
             values["link_last_error"] = clean(message.last_error)[:LONGEST_REASON]
         judged = (message.capabilities, 0 < message.disk_free_bytes < LOW_DISK_BYTES)
@@ -150,7 +151,8 @@ class Reports:
         pending = self._of(cluster_id, org_id)
         pending.values.update(values)
         pending.heartbeat_only = pending.heartbeat_only and heartbeat
-        self._changed.set()
+        if not heartbeat:
+            self._changed.set()
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -160,12 +162,20 @@ class Reports:
 
     async def _flush_for_ever(self) -> None:
         while True:
-            await self._changed.wait()
+            await self._due()
             self._changed.clear()
-            await self._clock.sleep(FLUSH_INTERVAL)
             if not await self._flush_once():
                 await self._clock.sleep(RETRY_INTERVAL)
                 self._changed.set()
+
+    async def _due(self) -> None:
+        """Wait until there is something to write that should not wait, or long enough for heartbeats."""
+        try:
+            async with asyncio.timeout(HEARTBEAT_FLUSH_INTERVAL):
+                await self._changed.wait()
+        except TimeoutError:
+            return
+        await self._clock.sleep(FLUSH_INTERVAL)
 
     async def _flush_once(self) -> bool:
         async with self._flushing:
@@ -267,6 +277,13 @@ class Reports:
         for cluster_id, org_id, last_seen_at in rows:
             if last_seen_at is not None:
                 self.judge_again(cluster_id, org_id)
+
+
+def measured(message: link.Heartbeat) -> dict[str, Any]:
+    """Return what a heartbeat measured, as it is stored; its capabilities have a column of their own."""
+    found: dict[str, Any] = msgspec.to_builtins(message)
+    found.pop("capabilities", None)
+    return {name: clean_json(value) for name, value in found.items()}
 
 
 def capabilities_of(found: Sequence[link.Capability]) -> list[dict[str, Any]]:

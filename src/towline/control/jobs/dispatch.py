@@ -120,8 +120,11 @@ class Dispatcher:
         while True:
             await self._clock.sleep(LOOK_INTERVAL)
             try:
-                await self.look()
-                await self.expire()
+                async with self._db.read() as tx:
+                    self.depths = await repository.counts(tx)
+                if self.depths:
+                    await self.look()
+                    await self.expire()
             except ApiError as error:
                 _log.warning("queue not looked at", why=error.message)
 
@@ -138,7 +141,6 @@ class Dispatcher:
         """End what nobody began in time, and what no agent will ever tell the end of."""
         async with self._db.read() as tx:
             overdue = [job.id for job in await repository.overdue(tx, BATCH)]
-            self.depths = await repository.counts(tx)
             lost = [job.id for job in await repository.abandoned(tx, ABANDONED_AFTER, BATCH)]
         late = JobEnd(JobState.EXPIRED, "the agent was not there in time", "expired")
         gone = JobEnd(JobState.FAILED, "the agent never came back to tell how it ended", "lost")
