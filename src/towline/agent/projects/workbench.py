@@ -181,7 +181,7 @@ class Workbench:
 
         arguments = compose.up(scales=prepared.order.scales)
 
-        await self.run(step, arguments, self.folder, limit=limit, again=again)
+        await self._run_past_lost_tasks(step, prepared, arguments, limit=limit, again=again)
 
     async def up_again(self, step: Step, prepared: Prepared, spared: Mapping[str, str], *, limit: float) -> None:
         """Bring the services of a revision that was good before up again, but those that are spared.
@@ -213,7 +213,7 @@ class Workbench:
 
     async def _remove_lost(self, container_id: str, prepared: Prepared, error: JobFailed) -> None:
         for each in await gate.look(self.host.engine, self.name, clock=self.host.clock):
-            if each.id != container_id:
+            if not container_id.startswith(each.id):
                 continue
             service = prepared.services.get(each.service)
             if service is not None and service.lifetime is not Lifetime.LONG:
