@@ -16,7 +16,7 @@ SERVER_DISTRIBUTIONS = {"fastapi", "sqlalchemy", "uvicorn", "alembic", "asyncpg"
 
 def test_the_agent_needs_no_distribution_of_the_server() -> None:
     names = {wheels.normal(one.metadata["Name"]) for one in wheels.needed()}
-    assert {"picows", "uvloop", "aiodocker", "cryptography", "msgspec"} <= names
+    assert {"picows", "uvloop", "cryptography", "msgspec"} <= names
     assert not names & SERVER_DISTRIBUTIONS
 
 
