@@ -1,15 +1,17 @@
 """The `towline` command: puts the commands together and turns failures into messages and exit codes."""
 
+import os
 import sys
 from importlib import import_module
 from typing import Annotated
 
 import typer
 from rich.markup import escape
+from typer._completion_classes import completion_init
 
 from towline import __version__
 from towline.cli.errors import FAILED, USAGE, CliError
-from towline.cli.output import err, printable
+from towline.cli.output import COMPLETION, err, printable
 
 app = typer.Typer(
     name="towline",
@@ -63,6 +65,8 @@ def build(word: str = "") -> typer.Typer:
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 3 not allowed, 4 not found, 5 away or timed out."""
+    if COMPLETION in os.environ:
+        completion_init()
     try:
         code = build(sys.argv[1] if len(sys.argv) > 1 else "")(standalone_mode=False)
     except CliError as error:

@@ -20,6 +20,8 @@ STATE_STYLES = {
 }  # fmt: skip
 STATE_SHAPES = {"healthy": "●", "degraded": "◐", "down": "✕", "working": "◌", "unknown": "○"}
 
+COMPLETION = "_TOWLINE_COMPLETE"
+"""Variable that a shell's completion script sets: words to complete are asked for, nothing is run."""
 WIDE = 10_000
 """Columns where standard output is no terminal: lines of a table stay whole for grep and awk."""
 out = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDE)

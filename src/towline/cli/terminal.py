@@ -87,7 +87,7 @@ def _raw_terminal() -> Iterator[None]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:
-        terminal_modes.setraw(descriptor)
+        terminal_modes.setraw(descriptor, termios.TCSADRAIN)  # keys that were typed ahead stay
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from typer._completion_shared import get_completion_script
 
+from towline.cli.output import COMPLETION
+
 
 class Shell(StrEnum):
     BASH = "bash"
@@ -19,4 +21,4 @@ def register(root: typer.Typer) -> None:
 
 def completion(shell: Annotated[Shell, typer.Argument(help="The shell.")]) -> None:
     """Print the completion script of a shell: source it from the shell's start file."""
-    print(get_completion_script(prog_name="towline", complete_var="_TOWLINE_COMPLETE", shell=shell.value))
+    print(get_completion_script(prog_name="towline", complete_var=COMPLETION, shell=shell.value))
