@@ -37,7 +37,7 @@ if [ "$("$environment/bin/uv" --version 2>/dev/null | cut -d' ' -f2)" != "$wante
     "$environment/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
 fi
 say "installing the pinned packages of requirements/$set_name.txt"
-"$environment/bin/uv" pip install --quiet --python "$environment" --require-hashes \
+"$environment/bin/uv" pip install --quiet --compile-bytecode --python "$environment" --require-hashes \
     -r requirements/build.txt -r "requirements/$set_name.txt"
 "$environment/bin/uv" pip install --quiet --python "$environment" --no-deps --no-build-isolation --editable .
 fingerprint "$set_name" >"$environment/.installed-$set_name"
