@@ -1,7 +1,7 @@
 """Wheels made from what is installed here: Towline itself, and the distributions that its agent needs.
 
-The server serves what it runs, so that a host needs nobody but the server. Every file is checked against the hash
-that its installer recorded. No network, no subprocess.
+The server serves what it runs, so that a host needs nobody but the server. Code is checked against the hashes that
+its installer recorded. No network, no subprocess.
 Source: packaging.python.org, "Binary distribution format" and "Recording installed projects".
 """
 
@@ -19,10 +19,16 @@ from importlib import metadata
 from pathlib import Path
 
 import towline
+from towline.control.logging import get_logger
+
+_log = get_logger("install")
 
 NAME = "towline"
 SERVER_ONLY = ("control", "gateway", "web")
 """Packages of ours that no agent imports; import contracts see to that."""
+CODE = frozenset({".py", ".so", ".pyd", ".dylib"})
+"""Files that must be as they were installed. Data may have been changed on purpose: companies add their own authority
+to a list of certificates."""
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a wheel, so that the same content is the same wheel. The oldest that a ZIP can hold."""
 _LEFT_OUT = frozenset({"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"})
@@ -133,7 +139,10 @@ def _recorded(distribution: metadata.Distribution) -> Iterator[tuple[str, bytes]
         except OSError as error:
             raise CannotPack(f"{path} of {distribution.metadata['Name']} cannot be read: {error.strerror}") from error
         if entry.hash is not None and entry.hash.mode == "sha256" and entry.hash.value != _digest(content):
-            raise CannotPack(f"{path} of {distribution.metadata['Name']} was changed after it was installed")
+            changed = f"{path} of {distribution.metadata['Name']} was changed after it was installed"
+            if entry.suffix in CODE:
+                raise CannotPack(changed)
+            _log.warning("changed file is served as it is", why=changed)
         yield path, content
 
 

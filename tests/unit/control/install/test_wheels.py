@@ -78,3 +78,15 @@ def test_a_changed_file_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(type(distribution), "files", property(lambda _: [entry]))
     with pytest.raises(wheels.CannotPack, match="was changed after it was installed"):
         wheels.repack(distribution)
+
+
+def test_a_changed_list_of_certificates_is_served_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    distribution = metadata.distribution("certifi")
+    files = distribution.files
+    assert files is not None
+    entry = next(one for one in files if one.suffix == ".pem")
+    assert entry.hash is not None
+    monkeypatch.setattr(entry.hash, "value", "x")
+    monkeypatch.setattr(type(distribution), "files", property(lambda _: files))
+    names = zipfile.ZipFile(io.BytesIO(wheels.repack(distribution).content)).namelist()
+    assert "certifi/cacert.pem" in names
