@@ -81,5 +81,5 @@ def window(
 
 
 def _note(noted: Window, message: ConsoleMessage) -> None:
-    if message.type in {"error", "warning"}:
+    if message.type in {"error", "warning"} and "GL Driver Message" not in message.text:
         noted.complaints.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")

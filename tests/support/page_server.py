@@ -55,6 +55,12 @@ class PageServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Drain and stop it; a second time does nothing."""
+        if not self._thread.is_alive():
+            return
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(START_TIMEOUT)
         assert not self._thread.is_alive(), "the server did not stop"

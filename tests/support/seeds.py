@@ -182,9 +182,16 @@ async def _deployment(tx: Any, row: Cluster, now: datetime, *, failed: bool) -> 
         bad = failed and seq > 4
         tx.add(
             JobEvent(
-                job_id=done.id, seq=seq, at=now + timedelta(seconds=seq), stage=stage, service="web" if seq > 2 else "",
-                text=f"{stage} nginx:alpine", level="error" if bad else "info", current=0, total=0,
-            )  # fmt: skip
+                job_id=done.id,
+                seq=seq,
+                at=now + timedelta(seconds=seq),
+                stage=stage,
+                service="web" if seq > 2 else "",
+                text=f"{stage} nginx:alpine",
+                level="error" if bad else "info",
+                current=0,
+                total=0,
+            )
         )
 
 
@@ -240,3 +247,8 @@ async def set_health(control: ControlPlane, name: str, state: str, reason: str) 
             .returning(Cluster.id)
         )  # fmt: skip
         tx.publish("cluster", id=str(row))
+
+
+async def touch(control: ControlPlane) -> None:
+    """Hint that every deployment may have changed."""
+    control.bus.publish("deployment")

@@ -53,11 +53,12 @@ async def read(request: Request) -> Form:
     """Read a form post. Its token was checked when the request was authenticated."""
     fields: dict[str, list[str]] = {}
     files: dict[str, bytes] = {}
-    for name, value in (await request.form()).multi_items():
-        if isinstance(value, UploadFile):
-            files[name] = await value.read()
-        elif isinstance(value, str):
-            fields.setdefault(name, []).append(value)
+    async with request.form() as form:
+        for name, value in form.multi_items():
+            if isinstance(value, UploadFile):
+                files[name] = await value.read()
+            elif isinstance(value, str):
+                fields.setdefault(name, []).append(value)
     return Form(fields, files)
 
 

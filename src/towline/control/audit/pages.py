@@ -23,7 +23,8 @@ async def audit_page(
 ) -> Response:
     """Show who did what, and what was refused."""
     filters = {"actor": actor, "action": action, "result": result}
-    found = await list_events(request, access, query, actor=actor, action=action, result=result)
+    begins = f"{action.rstrip('*')}*" if action else ""
+    found = await list_events(request, access, query, actor=actor, action=begins, result=result)
     page: Response = request.app.state.control.web.page(
         request, "audit/audit.html", access=access, section="audit", filters=filters,
         page=found.model_dump(), page_url=with_query("/audit", dict(filters)),

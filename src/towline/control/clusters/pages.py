@@ -77,24 +77,27 @@ async def _first_steps(request: Request, access: Access) -> list[Step]:
     from towline.control.deployments.service import Wanted
 
     service = request.app.state.control.deployments.service
-    clusters = await api.list_clusters(request, access, ListQuery(limit=1), "", [])
+    clusters = await request.app.state.control.fleet.clusters.choices(access, Permission.CLUSTER_READ)
     deployments = await service.find_many(access, ListQuery(limit=1), Wanted())
     steps = [
         Step(
-            title="A host is connected", done=clusters.total > 0, url="/fleet/join", action="Join a host",
-            text="Its agent dials out; no port has to be opened.",
+            title="A host is connected", done=any(each.connected for each in clusters), url="/fleet/join",
+            action="Join a host", text="Its agent dials out; no port has to be opened.",
         ),
         Step(
             title="Deploy a project", done=deployments.total > 0, url="/deployments/sample",
             action="Deploy the sample", post=True, text="The sample is a small web page; any Compose file works.",
         ),
         Step(
-            title="Join a second host", done=clusters.total > 1, url="/fleet/join", action="Join a host",
+            title="Join a second host", done=len(clusters) > 1, url="/fleet/join", action="Join a host",
             text="One copied command on any machine that runs Docker.",
         ),
     ]  # fmt: skip
     if all(step.done for step in steps):
         return []
+    for step in steps:
+        if step.url == "/fleet/join" and not _may(access)["join"]:
+            step.url, step.text = "", "Ask an administrator to join one."
     first = next(step for step in steps if not step.done)
     first.next = True
     return steps

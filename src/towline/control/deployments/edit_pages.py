@@ -35,12 +35,11 @@ async def new_page(request: Request, access: Writer, cluster: str = "", sample: 
 
 @router.post("/deployments/sample")
 async def deploy_sample(request: Request, access: Writer) -> Response:
-    """Deploy the sample in one click, where an agent is connected; else show it in the editor."""
+    """Deploy the sample in one click: where an agent is connected, else where it waits for one."""
     choices = await request.app.state.control.fleet.clusters.choices(access, Permission.DEPLOYMENT_WRITE)
-    cluster = next((each.name for each in choices if each.connected), "")
-    if not cluster:
-        notice = Notice("warning", "no host is connected", "join one, or start the agent of one that is away")
-        return redirect(request, "/deployments/new?sample=1", notice)
+    if not choices:
+        return redirect(request, "/fleet/join", Notice("warning", "join a host first: the sample needs one"))
+    cluster = next((each.name for each in choices if each.connected), choices[0].name)
     asked = RevisionRequest(compose=SAMPLE, message=SAMPLE_WHY)
     try:
         await _feature(request).revisions.create(access, cluster, SAMPLE_NAME, asked, None)

@@ -1,13 +1,13 @@
 """Pages of deployments: the list, the editor, and one deployment with its revisions, logs and terminal."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Request, Response
 
 from towline.control import forms
-from towline.control.access.dependencies import Access, Permission, Resource, needs
-from towline.control.clusters import api as clusters_api
+from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.deployments.feature import Deployments
 from towline.control.deployments.schemas import (
     AdoptRequest,
@@ -159,14 +159,14 @@ async def settings_page(request: Request, access: Writer, cluster: str, name: st
 
 
 async def _head(request: Request, access: Access, deployment: DeploymentOut, tab: str) -> dict[str, Any]:
-    cluster = await clusters_api.get_cluster(request, access, deployment.cluster.id)
-    here = Resource(access.org_id, cluster.id, cluster.labels, deployment.name)
+    here = await _feature(request).service.resource(access, deployment.cluster.id, deployment.name)
     may = {
         "deploy": access.may(Permission.DEPLOYMENT_WRITE, here),
         "operate": access.may(Permission.DEPLOYMENT_OPERATE, here),
         "cancel": access.may(Permission.JOB_CANCEL, here),
         "logs": access.may(Permission.LOGS_READ, here),
         "exec": access.may(Permission.EXEC_OPEN, here),
+        "cluster": access.may(Permission.CLUSTER_READ, replace(here, project="")),
     }
     tabs = [
         *TABS,

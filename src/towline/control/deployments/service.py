@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from towline.control.access.actor import Access
-from towline.control.access.permissions import Permission
+from towline.control.access.permissions import Permission, Resource
 from towline.control.audit.service import AuditLog
 from towline.control.db import Database, Transaction
 from towline.control.deployments import intents, repository, views
@@ -86,6 +86,12 @@ class DeploymentService:
         async with self._db.read() as tx:
             _, deployment = await self._readable(tx, access, cluster_name, name)
             return await self._shown(tx, deployment)
+
+    async def resource(self, access: Access, cluster_name: str, name: str) -> Resource:
+        """Return what permissions on a deployment are asked for. Raises: ApiError: as `get`."""
+        async with self._db.read() as tx:
+            cluster, deployment = await self._readable(tx, access, cluster_name, name)
+        return cluster.resource(deployment.name)
 
     async def revisions(self, access: Access, cluster_name: str, name: str, asked: ListQuery) -> Page[RevisionOut]:
         """Return a page of revisions, newest first. Raises: ApiError: deployment_not_found, cluster_not_found."""

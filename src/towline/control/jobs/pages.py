@@ -53,7 +53,7 @@ async def job_page(request: Request, access: Reader, job: str) -> Response:
     here = Resource(access.org_id, found["cluster"]["id"], project=found["project"])
     page: Response = request.app.state.control.web.page(
         request, "jobs/job.html", access=access, section="jobs", job=found, events=await _events(request, found["id"]),
-        may={"cancel": access.may(Permission.JOB_CANCEL, here)},
+        may={"cancel": access.may(Permission.JOB_CANCEL, here), "logs": access.may(Permission.LOGS_READ, here)},
     )  # fmt: skip
     return page
 

@@ -58,7 +58,7 @@ document.addEventListener("click", async (event) => {
     const dialog = document.querySelector(opener.dataset.dialog);
     if (dialog) { event.preventDefault(); dialog.showModal(); }
   }
-  if (event.target.closest("[data-close]")) event.target.closest("dialog")?.close();
+  if (event.target.closest("[data-close]")) { event.preventDefault(); event.target.closest("dialog")?.close(); }
   for (const menu of all("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
 });
 

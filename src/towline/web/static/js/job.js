@@ -12,7 +12,7 @@ function row(event) {
   time.textContent = new Date(event.at).toLocaleTimeString([], { hour12: false });
   const stage = item.appendChild(document.createElement("span"));
   stage.className = "stage quiet";
-  stage.textContent = event.stage;
+  stage.textContent = event.stage.replaceAll("_", " ");
   const text = item.appendChild(document.createElement("span"));
   text.className = "text";
   text.textContent = `${event.service ? `${event.service}: ` : ""}${event.text}`;
@@ -44,7 +44,10 @@ function follow() {
   place.closest("details")?.setAttribute("open", "");
   source = new EventSource(`${followed}?follow=1&after=${last()}`);
   source.addEventListener("progress", ({ data }) => add(JSON.parse(data)));
-  source.addEventListener("end", () => source.close());
+  source.addEventListener("end", () => {
+    source.close();
+    document.querySelector('main > .notice[data-kind="working"]')?.remove();
+  });
 }
 
 // What was deployed is no draft any more: the editor left the draft's name when it was sent.

@@ -73,13 +73,10 @@ function announce(element, count) {
   news.replaceChildren(button);
 }
 
-// What a reader opened or pressed is theirs: the server's page knows nothing of it.
-document.addEventListener("htmx:before:morph:attr", (event) => {
-  const { attrName } = event.detail;
-  const node = event.target;
-  if (attrName === "open" && node.matches("details")) event.preventDefault();
-  if (attrName === "title" && node.matches("time")) event.preventDefault();
-  if (attrName === "tabindex" && node.matches(".table-box")) event.preventDefault();
+// What a reader opened or a script added is kept: the server's page knows nothing of it.
+const KEPT = { DETAILS: ["open"], TIME: ["title"], DIV: ["tabindex"], BUTTON: ["aria-busy"] };
+window.htmx?.registerExtension("keep", {
+  htmx_before_morph_attr: (node, { attrName }) => !KEPT[node.tagName]?.includes(attrName),
 });
 
 export function concerns(element, topic, ids) {
