@@ -120,3 +120,9 @@ def configure(level: str = "info", shape: Literal["auto", "json", "console"] = "
     root.setLevel(level.upper())
     for noisy in ("uvicorn", "aiosqlite", "asyncio", "sqlalchemy.engine", "alembic", "websockets", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(is_no_denial)
+
+
+def is_no_denial(record: logging.LogRecord) -> bool:
+    """Tell whether a line of uvicorn's is news: it counts each WebSocket that we answered with a refusal as an error."""
+    return record.getMessage() != "ASGI callable returned without completing handshake."

@@ -1,7 +1,9 @@
 """No log line and no audit detail holds a secret."""
 
+import logging
+
 from towline.control.access import secrets
-from towline.control.logging import redact_text, redact_value
+from towline.control.logging import is_no_denial, redact_text, redact_value
 
 
 def test_a_token_with_valid_check_digits_is_blotted_out_wherever_it_stands() -> None:
@@ -30,3 +32,11 @@ def test_what_is_nested_too_deeply_is_hidden_whole() -> None:
     for _ in range(30):
         value = [value]
     assert "secret" not in str(redact_value(value))
+
+
+def test_a_refused_websocket_is_no_error_of_the_server() -> None:
+    def record(text: str) -> logging.LogRecord:
+        return logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, text, None, None)
+
+    assert not is_no_denial(record("ASGI callable returned without completing handshake."))
+    assert is_no_denial(record("Exception in ASGI application"))
