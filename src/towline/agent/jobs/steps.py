@@ -116,6 +116,14 @@ class Run:
             return (self.folder / "stdout").read_bytes()
         return b""
 
+    def all_output(self) -> bytes:
+        """Return everything that a command that has ended printed."""
+        found = b""
+        for name in self._offsets:
+            with contextlib.suppress(FileNotFoundError):
+                found += (self.folder / name).read_bytes()
+        return found
+
     def error_tail(self) -> str:
         """Return the end of what a command printed on its standard error."""
         with contextlib.suppress(FileNotFoundError), (self.folder / "stderr").open("rb") as file:
@@ -211,6 +219,8 @@ class Steps:
                 return run.exit()
             if phase is Phase.CUT_OFF or (ended and phase is Phase.NEW):
                 return None
+            if ended:  # the shim was killed, and its command lives on: from here on we look now and then
+                process = None
 
     def forget(self, job_id: str) -> None:
         """Remove everything about a job."""
