@@ -81,6 +81,18 @@ def parse_line(line: bytes) -> tuple[Progress, ...]:
     return (_text(stripped),)
 
 
+def left_starting(output: bytes) -> frozenset[str]:
+    """Return the containers that a command was about to start when it broke off: perhaps they ran, perhaps not."""
+    starting: set[str] = set()
+    for line in output.splitlines():
+        for event in parse_line(line):
+            if event.kind is Kind.CONTAINER and event.status == "Starting":
+                starting.add(event.subject)
+            elif event.kind is Kind.CONTAINER:
+                starting.discard(event.subject)
+    return frozenset(starting)
+
+
 class LineSplitter:
     """Cuts a stream of bytes into lines, none longer than `MAX_LINE_BYTES`: the rest of a longer one is dropped."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towline.compose.progress import MAX_LINE_BYTES, Kind, LineSplitter, Progress, parse_line
+from towline.compose.progress import MAX_LINE_BYTES, Kind, LineSplitter, Progress, left_starting, parse_line
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -108,3 +108,14 @@ def test_a_line_without_end_costs_bounded_memory() -> None:
     found = [line for _ in range(100) for line in splitter.feed(b"x" * 10_000)]
     assert [len(line) for line in found] == [MAX_LINE_BYTES]
     assert list(splitter.feed(b"tail\nnext\n")) == [b"next"]
+
+
+def test_containers_that_were_about_to_start_when_a_command_broke_off_are_known() -> None:
+    lines = [
+        b'{"id":"Container demo-web-1","status":"Starting"}',
+        b'{"id":"Container demo-mig-1","status":"Starting"}',
+        b'{"id":"Container demo-web-1","status":"Started"}',
+        b'{"error":true,"message":"unexpected EOF"}',
+    ]
+    assert left_starting(b"\n".join(lines)) == {"demo-mig-1"}
+    assert left_starting(b"") == frozenset()

@@ -24,8 +24,9 @@ from towline.agent.projects.content import Opened
 from towline.agent.projects.gate import Watched
 from towline.agent.projects.records import Record
 from towline.compose import containers as compose_containers
-from towline.compose import health, layout, project, resume
+from towline.compose import health, layout, progress, project, resume
 from towline.compose.argv import Compose
+from towline.compose.containers import Container
 from towline.compose.health import Expectation, Gate
 from towline.compose.model import Lifetime, Service
 from towline.wire import orders
@@ -177,7 +178,7 @@ class Workbench:
             await self.context.wait_for_docker(step.stage)
 
         async def again() -> Sequence[str] | None:
-            return await self._rest_of_up(compose, prepared, began_at)
+            return await self._rest_of_up(step, compose, prepared, began_at)
 
         arguments = compose.up(scales=prepared.order.scales)
 
@@ -239,15 +240,31 @@ class Workbench:
         """Run a command of the job. Args: limit: seconds. Raises: JobFailed."""
         await self.commands.run(step, arguments, folder, timeout=max(SHORTEST_STEP, limit), **more)
 
-    async def _rest_of_up(self, compose: Compose, prepared: Prepared, began_at: float) -> Sequence[str] | None:
+    async def _rest_of_up(
+        self, step: Step, compose: Compose, prepared: Prepared, began_at: float
+    ) -> Sequence[str] | None:
         called = await self.tool.call(compose.config_hashes(), self.folder)
         hashes = compose_containers.config_hashes(called.output.decode("utf-8", "replace"))
         present = await gate.look(self.host.engine, self.name, run_began_at=began_at, clock=self.host.clock)
+        self._refuse_doubtful(step, prepared, present)
         rest = resume.resume(prepared.services.values(), present, hashes)
         if not rest.is_needed:
             return None
         scales = {name: count for name, count in prepared.order.scales.items() if name not in rest.finished}
         return compose.up(rest.services, no_deps=rest.no_deps, scales=scales)
+
+    def _refuse_doubtful(self, step: Step, prepared: Prepared, present: Iterable[Container]) -> None:
+        """Refuse to go on when a service that may run once was about to start as Docker died, and may have run.
+
+        Docker does not know: it writes down that a container was started only when it has.
+        """
+        run = self.host.steps.last(self.context.job_id, step.name)
+        doubtful = progress.left_starting(run.all_output()) if run is not None else frozenset()
+        for each in present:
+            service = prepared.services.get(each.service)
+            is_lasting = service is None or service.lifetime is Lifetime.LONG
+            if each.name in doubtful and each.state == "created" and not is_lasting:
+                raise JobFailed(step.code, f"{each.service}: {NOT_KNOWN}")
 
     # -- containers ----------------------------------------------------------------------------------
 
