@@ -28,9 +28,7 @@ def test_unknown_key_names_the_nearest_one(tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     file.write_text("paralel_jobs = 2\n")
 
-    with pytest.raises(
-        SettingsError, match=r"agent\.toml: .*'paralel_jobs'; did you mean 'parallel_jobs'"
-    ):
+    with pytest.raises(SettingsError, match=r"agent\.toml: .*'paralel_jobs'; did you mean 'parallel_jobs'"):
         load(file, {})
     with pytest.raises(SettingsError, match="variable TOWLINE_AGENT_NOTHING"):
         load(None, {"TOWLINE_AGENT_NOTHING": "1"})
