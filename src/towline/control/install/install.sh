@@ -149,6 +149,7 @@ Type=notify
 NotifyAccess=main
 ExecStart=$program agent run --state-folder $state
 Restart=always
+RestartPreventExitStatus=78
 RestartSec=2
 WatchdogSec=90
 KillMode=process
