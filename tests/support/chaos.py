@@ -261,8 +261,8 @@ class Bed:
 
     # -- the host ------------------------------------------------------------------------------------
 
-    def join(self) -> None:
-        """Make a join token and redeem it, as the copied line does."""
+    def join(self) -> str:
+        """Make a join token and redeem it, as the copied line does. Returns: the token."""
         made = self.call("POST", "/join-tokens", json={"cluster_name": HOST_NAME})
         words = ["join", "--server", f"https://127.0.0.1:{self.relay.port}", "--fingerprint", made["fingerprint"]]
         done = subprocess.run(
@@ -270,6 +270,8 @@ class Bed:
             input=made["token"].encode(), capture_output=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr.decode()
+        token: str = made["token"]
+        return token
 
     def cluster(self) -> Any:
         return self.call("GET", f"/clusters/{HOST_NAME}")
