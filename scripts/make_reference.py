@@ -62,8 +62,8 @@ def agent_settings() -> str:
         )
         rows.append((f"`{field.name}`", f"`{PREFIX}{field.name.upper()}`", default, description or ""))
     text = (
-        "The agent reads `/etc/towline/agent.toml`, or the file that `TOWLINE_AGENT_CONFIG` names, and the environment, "
-        "which wins. What the control plane may do on the host is no setting: see "
+        "The agent reads `/etc/towline/agent.toml`, or the file that `TOWLINE_AGENT_CONFIG` names, and the "
+        "environment, which wins. What the control plane may do on the host is no setting: see "
         "[the local policy](../how-to/agent-policy.md).\n\n"
     )
     return page("Settings of the agent", text + table(("Key", "Variable", "Default", "Meaning"), rows))

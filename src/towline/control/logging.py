@@ -124,5 +124,5 @@ def configure(level: str = "info", shape: Literal["auto", "json", "console"] = "
 
 
 def is_no_denial(record: logging.LogRecord) -> bool:
-    """Tell whether a line of uvicorn's is news: it counts each WebSocket that we answered with a refusal as an error."""
+    """Tell whether a line of uvicorn's is news: it counts each WebSocket that we refused as an error."""
     return record.getMessage() != "ASGI callable returned without completing handshake."
