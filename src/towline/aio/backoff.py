@@ -79,6 +79,8 @@ class Backoff:
         self._waited = 0.0
 
     def note_lasted(self, seconds: float) -> None:
-        """Begin anew when what the attempt brought up held for long enough."""
+        """Begin anew when what the attempt brought up held for long enough; the longer it held, the sooner else."""
         if seconds >= STEADY_AFTER:
             self.reset()
+        else:
+            self._waited = min(self._waited, STEADY_AFTER - seconds)

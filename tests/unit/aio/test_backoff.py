@@ -52,3 +52,11 @@ def test_short_success_does_not_begin_anew():
     assert backoff.next_delay() == 1
     backoff.note_lasted(11.0)
     assert backoff.next_delay() == 0.5
+
+
+def test_what_held_for_a_while_is_tried_again_soon_however_long_the_trouble_before_was():
+    backoff = Backoff(draw=lambda: 1.0)
+    for _ in range(9):
+        backoff.next_delay()
+    backoff.note_lasted(6.0)
+    assert backoff.next_delay() == 0.5 + 2 * 4.0
