@@ -79,9 +79,10 @@ async def _first_steps(request: Request, access: Access) -> list[Step]:
     service = request.app.state.control.deployments.service
     clusters = await request.app.state.control.fleet.clusters.choices(access, Permission.CLUSTER_READ)
     deployments = await service.find_many(access, ListQuery(limit=1), Wanted())
+    connected = len(clusters) > 1 or any(each.connected for each in clusters)
     steps = [
         Step(
-            title="A host is connected", done=any(each.connected for each in clusters), url="/fleet/join",
+            title="A host is connected", done=connected, url="/fleet/join",
             action="Join a host", text="Its agent dials out; no port has to be opened.",
         ),
         Step(

@@ -90,7 +90,7 @@ for (const field of all("[data-confirm-name]")) field.form.querySelector("[data-
 
 // Addresses hold only the filters that are set, so that a link sent to a colleague is short and shows the same.
 function address(form) {
-  const url = new URL(form.action);
+  const url = new URL(form.getAttribute("action"), location.href);  // a field may be called "action"
   for (const [key, value] of new FormData(form)) if (value) url.searchParams.set(key, value);
   return url;
 }
