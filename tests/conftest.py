@@ -14,7 +14,7 @@ import hypothesis
 import pytest
 import pytest_socket
 
-from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid
+from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid, sshd
 from tests.testbed.engine import PrivateEngine
 from tests.testbed.requirement import Missing, is_required
 from tests.testbed.servers import Server
@@ -190,6 +190,14 @@ def start_squid(
 ) -> Iterator[Callable[..., Server]]:
     """Start Squid: `start_squid(accounts={"name": "password"}, extra="")`; see `tests.testbed.squid`."""
     yield from starter("squid", squid.start, request, tmp_path_factory)
+
+
+@pytest.fixture
+def start_sshd(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Server]]:
+    """Start OpenSSH's server: `start_sshd()`; see `tests.testbed.sshd`."""
+    yield from starter("sshd", sshd.start, request, tmp_path_factory)
 
 
 @pytest.fixture

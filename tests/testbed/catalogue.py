@@ -17,6 +17,7 @@ from tests.testbed import (
     processes,
     registry,
     squid,
+    sshd,
 )
 from tests.testbed.kubernetes.cluster import Cluster
 from tests.testbed.requirement import Missing
@@ -90,12 +91,13 @@ PARTS: dict[str, Part] = {
     "nginx": _found(nginx.find),
     "haproxy": _found(haproxy.find),
     "squid": _found(squid.find),
+    "sshd": _found(sshd.find),
     "registry": _found(registry.find),
     "bases": Part(_bases, lambda: bases.status() if engine.answers() else "no engine answers"),
     "kubernetes": Part(_kubernetes, lambda: Cluster().status(), lambda: Cluster().down()),
 }
 # What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.
-USUAL = ("docker", "compose", "images", "postgres", "browser", "nginx", "haproxy", "squid", "registry")
+USUAL = ("docker", "compose", "images", "postgres", "browser", "nginx", "haproxy", "squid", "sshd", "registry")
 
 MARKERS: dict[str, tuple[str, ...]] = {
     "root": ("root",),
