@@ -153,6 +153,19 @@ async def test_deploy_goes_on_when_docker_is_back(tmp_path: Path, private_engine
         assert "Docker does not answer; waiting for it" in host.texts(job_id)
 
 
+async def test_deploy_waits_for_docker_from_its_first_step_on(tmp_path: Path, private_engine: PrivateEngine) -> None:
+    images.ensure(private_engine.host)
+    async with agent_host(tmp_path / "state", engine=Engine(private_engine.host)) as host:
+        await asyncio.to_thread(private_engine.kill)
+        job_id = await host.submit("compose.deploy", deploy_order("shop", MIGRATED))
+        await host.said(job_id, "Docker does not answer; waiting for it")
+
+        await asyncio.to_thread(private_engine.start)
+
+        result = await host.result(job_id)
+        assert result.outcome == "succeeded", (result, host.texts(job_id))
+
+
 def marks(project: str) -> list[str]:
     """What the one-shot service wrote, once per run."""
     return docker("exec", containers_of(project)["web"], "cat", "/marks/runs").split()

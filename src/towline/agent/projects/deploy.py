@@ -10,7 +10,7 @@ import time
 
 import structlog
 
-from towline.agent.errors import JobFailed
+from towline.agent.errors import DockerAway, JobFailed
 from towline.agent.jobs.context import JobContext
 from towline.agent.jobs.outcome import Ended
 from towline.agent.jobs.reporter import Level
@@ -110,9 +110,11 @@ class _Driver:
     async def _failure(self, effect: plan.Effect) -> JobFailed | None:
         """Do a step; returns why it failed."""
         try:
-            await self._steps.perform(effect)
+            await self._steps.perform(effect, STAGES[effect.step])
         except JobFailed as error:
             return error
+        except DockerAway as error:
+            return JobFailed("docker_away", str(error))
         except Exception as error:
             # A step ends here: whatever went wrong, the plan must go on to put things back.
             _log.exception("step failed", job=self._context.job_id, step=effect.step.value)

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from towline.agent.errors import DockerError, JobFailed, StorageError
+from towline.agent.errors import DockerAway, DockerError, JobFailed, StorageError
 from towline.agent.jobs.context import JobContext
 from towline.agent.projects import content, failures, gate, images, judging, registries, staging
 from towline.agent.projects.commands import Step as Command
@@ -30,6 +30,9 @@ from towline.wire import orders
 
 ROLLBACK_SECONDS = 300.0
 """Time limit of putting the old revision back, in seconds; the job's own may be used up by then."""
+
+MAX_INTERRUPTIONS = 5
+"""Times that Docker may go away during one step: it may be killed now and then, but not at every attempt."""
 
 SHOWN_LOG_LINES = 10
 """Lines of a failing container in the progress; the result has more."""
@@ -95,12 +98,22 @@ class DeploySteps:
 
     # -- steps ---------------------------------------------------------------------------------------
 
-    async def perform(self, effect: Effect) -> None:
-        """Do one step. Raises: JobFailed."""
+    async def perform(self, effect: Effect, stage: str) -> None:
+        """Do one step, and again when Docker went away under it and is back. Raises: JobFailed."""
+        for _ in range(MAX_INTERRUPTIONS):
+            try:
+                return await self._perform(effect)
+            except DockerAway:
+                await self._context.wait_for_docker(stage)
+        return await self._perform(effect)
+
+    async def _perform(self, effect: Effect) -> None:
         try:
             await self._actions()[effect.step]()
+        except DockerAway:
+            raise
         except DockerError as error:
-            raise JobFailed("docker_away" if not error.status else "command_failed", str(error)) from error
+            raise JobFailed("command_failed", str(error)) from error
         except StorageError as error:
             raise JobFailed("disk_full", f"the files of the project cannot be written: {error}") from error
 
