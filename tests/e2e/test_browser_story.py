@@ -19,8 +19,13 @@ from tests.testbed import images
 
 pytestmark = [pytest.mark.docker, pytest.mark.browser, pytest.mark.timeout(300)]
 
-SERVER = "trap 'exit 0' TERM; echo the page is served; /bin/httpd -f -vv -p 80 -h /www & wait"
-"""A web server that ends when it is told to: a plain one as process 1 costs ten seconds a stop."""
+LINES = 12_000
+SERVER = f"trap 'exit 0' TERM; seq {LINES}; echo the page is served; /bin/httpd -f -vv -p 80 -h /www & wait"
+"""A web server with a long log that ends when it is told to: a plain one as process 1 costs ten seconds a stop."""
+MOST_ROWS = 300
+"""Rows that the log view may hold at once, however long the log is: three screens."""
+DRAW_MS = 8
+"""Half of a frame at 60 frames a second, for drawing the lines in sight."""
 LIVE = 60_000
 """Milliseconds that something on the host may take until the page shows it, without a reload."""
 TOKEN = re.compile(r"twj_[0-9A-Za-z]+")
@@ -93,6 +98,37 @@ def read_its_log(window: Window) -> None:
     page.get_by_label("Search in the log").fill("served")
     expect(log.locator("mark").first).to_have_text("served")
     window.picture("story-3-log")
+    scroll_a_long_log(page)
+
+
+def scroll_a_long_log(page: Page) -> None:
+    """Ten thousand lines and more scroll smoothly, and the log stays where the reader went while it grows."""
+    page.get_by_label("Since").select_option("1h")
+    page.wait_for_function(f"() => Number(document.querySelector('.logs').dataset.lines) > {LINES}", timeout=LIVE)
+    assert page.locator(".logs .line").count() < MOST_ROWS
+    view = page.get_by_role("log")
+    view.evaluate("view => { view.scrollTop = 100_000; }")
+    expect(page.get_by_role("button", name="Follow")).to_be_visible()
+    lines = int(page.locator(".logs").get_attribute("data-lines") or 0)
+    page.wait_for_function(f"() => Number(document.querySelector('.logs').dataset.lines) > {lines}", timeout=LIVE)
+    assert view.evaluate("view => view.scrollTop") == 100_000
+    assert page.evaluate(DRAWING) < DRAW_MS
+    page.get_by_role("button", name="Follow").click()
+    expect(page.get_by_role("button", name="Follow")).to_be_hidden()
+
+
+DRAWING = """() => {
+  const { log } = document.querySelector('.logs');
+  const times = [];
+  for (let n = 0; n < 60; n++) {
+    log.view.scrollTop = n * 3000;
+    const began = performance.now();
+    log.draw();
+    times.push(performance.now() - began);
+  }
+  return times.sort((a, b) => a - b)[30];
+}"""
+"""Median milliseconds of drawing one place of the log."""
 
 
 def use_its_terminal(window: Window) -> None:
@@ -102,12 +138,19 @@ def use_its_terminal(window: Window) -> None:
     page.keyboard.type("echo $((40 + 2))-times\n")
     page.wait_for_function(f"() => ({SCREEN}).includes('42-times')", timeout=LIVE)
     window.picture("story-4-terminal")
+    before = page.evaluate(SIZE)
+    page.set_viewport_size({"width": 1024, "height": 700})
+    page.wait_for_function(f"() => ({SIZE})() !== '{before}'", timeout=LIVE)
+    page.keyboard.type("stty size\n")
+    page.wait_for_function(f"() => ({SCREEN}).includes('{page.evaluate(SIZE)}')", timeout=LIVE)
+    page.set_viewport_size({"width": browser.WIDE[0], "height": browser.WIDE[1]})
     page.keyboard.type("exit 3\n")
     expect(page.locator("#terminal-note")).to_contain_text("exit code 3", timeout=LIVE)
     page.get_by_role("button", name="Connect again").click()
     expect(page.locator(".console[data-state=open]")).to_be_visible(timeout=LIVE)
 
 
+SIZE = "() => { const { term } = document.querySelector('.console').view; return `${term.rows} ${term.cols}`; }"
 SCREEN = (
     "(() => { const buffer = document.querySelector('.console').view.term.buffer.active; let text = '';"
     " for (let n = 0; n < buffer.length; n++) text += buffer.getLine(n).translateToString(true) + '\\n';"

@@ -1,5 +1,6 @@
 """Pages of the fleet: the list, joining a host, and one cluster. Rules are the API's."""
 
+from collections.abc import Iterator, Mapping
 from datetime import UTC
 from typing import Annotated, Any
 
@@ -186,7 +187,7 @@ async def cluster_settings(request: Request, access: Manager, name: str) -> Resp
     cluster = await api.get_cluster(request, access, name)
     page: Response = request.app.state.control.web.page(
         request, "clusters/settings.html", access=access, section="fleet", tab="settings",
-        policy=[(key.replace("_", " "), _words(value)) for key, value in (cluster.facts.get("policy") or {}).items()],
+        policy=list(_policy(cluster.facts.get("policy") or {})),
         **_head(cluster, access),
     )  # fmt: skip
     return page
@@ -331,7 +332,16 @@ def _state_words(container: ContainerOut) -> str:
     return f"{container.state}, {container.health}" if container.health else container.state
 
 
+def _policy(policy: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in policy.items():
+        name = f"{within}{key.replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            yield from _policy(value, f"{name}: ")
+        else:
+            yield name, _words(value)
+
+
 def _words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)

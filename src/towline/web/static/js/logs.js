@@ -220,4 +220,4 @@ class LogView {
   }
 }
 
-for (const root of document.querySelectorAll(".logs[data-url]")) new LogView(root);
+for (const root of document.querySelectorAll(".logs[data-url]")) root.log = new LogView(root);
