@@ -19,10 +19,6 @@ LONGEST_DELAY = 60.0
 SHORTEST_DELAY = 0.05
 """Seconds: full jitter may draw zero, and a loop that never waits would eat a core."""
 
-PATIENCE = 2.0
-"""Times what was waited already that the next wait may take: small draws would else use up the attempts within
-seconds, and a server that restarted in five would be missed for a minute."""
-
 STEADY_AFTER = 10.0
 """Seconds that what an attempt brought up must have lasted to start the sequence anew."""
 
@@ -58,7 +54,9 @@ class Backoff:
     def ceiling(self) -> float:
         """The longest that the next delay can be."""
         doubled = self._first * 2 ** min(self.attempts, 32)
-        return float(min(self._longest, doubled, self._first + PATIENCE * self._waited))
+        # No longer than was waited already: small draws would else use up the attempts within seconds, and a server
+        # that was away for five would be missed for a minute.
+        return float(min(self._longest, doubled, self._first + self._waited))
 
     def next_delay(self) -> float:
         """Draw the next delay in seconds, and count the attempt."""
