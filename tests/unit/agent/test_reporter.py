@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from towline.agent.jobs.reporter import GATHER_INTERVAL, MAX_EVENTS, TRANSFER_INTERVAL, Reporter
+from towline.agent.jobs.reporter import GATHER_INTERVAL, MAX_EVENTS, RETRY_INTERVAL, TRANSFER_INTERVAL, Reporter
 from towline.agent.journal import Journal
 from towline.aio.clock import SimulatedClock
 from towline.wire import link
@@ -104,3 +104,17 @@ async def test_flood_keeps_only_what_matters(reporter: Reporter, journal: Journa
     assert journal.entry("j") is not None
     events = journal.events("j", after=MAX_EVENTS - 1, limit=10)
     assert [event.text for event in events] == [str(MAX_EVENTS - 1), "it failed"]
+
+
+async def test_events_that_the_disk_does_not_take_are_written_later(
+    reporter: Reporter, journal: Journal, clock: SimulatedClock
+) -> None:
+    journal._db.execute("PRAGMA query_only=ON")
+    reporter.say("pulling", "a")
+    await clock.advance(1.0)
+    reporter.say("pulling", "b")
+
+    journal._db.execute("PRAGMA query_only=OFF")
+    await clock.advance(RETRY_INTERVAL)
+
+    assert [(event.seq, event.text) for event in journal.events("j")] == [(1, "a"), (2, "b")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from towline.agent.errors import JobFailed, PolicyRefused, StorageError
 from towline.agent.jobs.context import JobContext
 from towline.agent.jobs.outcome import Ended
 from towline.agent.jobs.runner import Runner
+from towline.aio.clock import SimulatedClock
 from towline.wire import orders
 
 
@@ -160,3 +162,21 @@ async def test_order_with_impossible_names_is_refused(tmp_path: Path, changes: d
         result = await host.do("compose.deploy", order)
 
     assert (result.outcome, result.code) == ("refused", "bad_order")
+
+
+async def test_job_waits_while_the_journal_cannot_be_written(tmp_path: Path, work: Work) -> None:
+    clock = SimulatedClock()
+    async with agent_host(tmp_path) as host:
+        parts = dataclasses.replace(host.host, clock=clock)
+        host.runner = Runner(parts, host.owner, lambda _: host.published.set(), execute=work)
+        await host.submit("compose.stop", stop("shop"), job_id="job_1")
+        await host.submit("compose.stop", stop("shop"), job_id="job_2")
+        host.host.journal._db.execute("PRAGMA query_only=ON")  # as a full disk
+
+        await clock.advance(25.0)
+        assert work.began == []
+
+        host.host.journal._db.execute("PRAGMA query_only=OFF")
+        await clock.advance(10.0)
+        assert (await host.result("job_2")).outcome == "succeeded"
+        assert work.began == ["job_1", "job_2"]

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+import structlog
+
+from towline.agent.errors import StorageError
 from towline.agent.journal import Journal
 from towline.aio.clock import REAL_CLOCK, Clock, Timer
 from towline.compose import progress
@@ -16,6 +19,9 @@ from towline.wire import link
 
 GATHER_INTERVAL = 0.1
 """Seconds that events wait for others: one flush of the disk for all of them."""
+
+RETRY_INTERVAL = 5.0
+"""Seconds until events are written again that the disk did not take."""
 
 TRANSFER_INTERVAL = 1.0
 """Seconds between two events about one image's transfer: layers report many times a second."""
@@ -29,6 +35,7 @@ MAX_EVENT_TEXT = 4_096
 SHORTEST_HIDDEN = 4
 """Characters; shorter values would blot out ordinary words, and are no secrets."""
 
+_log = structlog.get_logger("towline.agent")
 Level = Literal["info", "warning", "error"]
 _QUIET_WORDS = frozenset({"Waiting", "Preparing"})
 
@@ -70,7 +77,7 @@ class Reporter:
         )
         self._drafts.append(draft)
         if self._timer is None:
-            self._timer = self._clock.call_later(GATHER_INTERVAL, self.flush)
+            self._timer = self._clock.call_later(GATHER_INTERVAL, self._flush_soon)
 
     def hide(self, secrets: Mapping[str, str]) -> None:
         """Never show these values: name to value."""
@@ -96,16 +103,26 @@ class Reporter:
                 self._take(stage, project, event)
 
     def flush(self) -> None:
-        """Write what is waiting and have it sent."""
+        """Write what is waiting and have it sent. Raises: StorageError: the disk does not take it."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._drafts:
-            drafts, self._drafts = self._drafts, []
-            self._journal.add_events(self._job_id, drafts)
+            self._journal.add_events(self._job_id, self._drafts)
+            self._drafts = []
             self._publish(self._job_id)
 
-    close = flush
+    def close(self) -> None:
+        """Write what is left. Raises: StorageError: the disk does not take it."""
+        self.flush()
+
+    def _flush_soon(self) -> None:
+        try:
+            self.flush()
+        except StorageError as error:
+            # Kept for the next try: progress matters less than the work, which goes on.
+            _log.warning("progress cannot be written", job=self._job_id, reason=str(error))
+            self._timer = self._clock.call_later(RETRY_INTERVAL, self._flush_soon)
 
     def _take(self, stage: str, project: str, event: progress.Progress) -> None:
         service = service_of(event, project)

@@ -23,6 +23,9 @@ from towline.agent.journal import Entry
 from towline.aio.tasks import TaskOwner
 from towline.wire import link, orders
 
+DISK_PAUSE = 10.0
+"""Seconds until a job is tried again whose journal could not be written: somebody has to make room first."""
+
 Execute = Callable[[JobContext], Awaitable[Ended]]
 _log = structlog.get_logger("towline.agent")
 
@@ -100,9 +103,19 @@ class Runner:
         try:
             while self._waiting[key]:
                 async with self._slots:
-                    await self._work(self._waiting[key].popleft())
+                    await self._work_or_wait(self._waiting[key])
         finally:
             del self._waiting[key]
+
+    async def _work_or_wait(self, queue: deque[str]) -> None:
+        """Do the first job; while the journal cannot be written it stays the first."""
+        try:
+            await self._work(queue[0])
+        except StorageError as error:
+            _log.error("job waits for the disk", job=queue[0], reason=str(error))
+            await self._host.clock.sleep(DISK_PAUSE)
+        else:
+            queue.popleft()
 
     async def _work(self, job_id: str) -> None:
         journal = self._host.journal
