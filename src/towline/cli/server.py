@@ -63,6 +63,8 @@ def backup(
     """Write everything to one encrypted file: database, sealing keys, authority. The server may be running."""
     from towline.control.backup import service as backups
 
+    if target.exists():
+        raise CliError(f"{target} is there already", hint="a backup is never written over another", code=USAGE)
     passphrase = secret("Passphrase of the backup", passphrase_file)
     _run(backups.backup(settings(config, data_folder), target, passphrase))
     done(f"{target} holds everything; keep its passphrase somewhere else")
