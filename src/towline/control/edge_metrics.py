@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from towline.control.logging import get_logger
 from towline.gateway.counters import EdgeCounters
-from towline.gateway.interfaces import AccessRecord, RouteKind
+from towline.gateway.interfaces import AccessRecord
 
 _log = get_logger("access")
 
@@ -54,14 +54,8 @@ class EdgeCollector(Collector):
 
 
 def log_request(record: AccessRecord) -> None:
-    """Log one finished request.
-
-    Good answers of published services are left to the counters: a log line costs more than the whole of such a
-    request.
-    """
+    """Log one finished request. Good answers of published services do not come here (`log_good_targets`)."""
     is_good = record.status < 400 and not record.dropped_identity
-    if is_good and record.kind is RouteKind.TARGET and record.outcome == "done":
-        return
     quiet = is_good and record.path in QUIET_PATHS
     write = _log.debug if quiet else _log.info
     write(

@@ -136,7 +136,11 @@ def edge_options(settings: Settings) -> EdgeOptions:
         proxies = tuple(ip_network(text, strict=False) for text in settings.trusted_proxies)
     except ValueError as error:
         raise StartupError(f"trusted_proxies: {error}") from error
-    return EdgeOptions(trusted_proxies=proxies, connections_per_address=settings.connections_per_address)
+    return EdgeOptions(
+        trusted_proxies=proxies,
+        connections_per_address=settings.connections_per_address,
+        log_good_targets=False,  # left to the counters
+    )
 
 
 def _listen(edge: Edge, settings: Settings) -> int:

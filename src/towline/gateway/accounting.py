@@ -3,9 +3,11 @@
 import time
 from typing import Protocol
 
-from towline.gateway.counters import EdgeCounters
-from towline.gateway.interfaces import AccessLog, AccessRecord, Peer, RouteKind
+from towline.gateway.context import EdgeContext
+from towline.gateway.interfaces import AccessRecord, Peer, RouteKind
 from towline.wire.http1 import RequestHead
+
+_TARGET = RouteKind.TARGET
 
 
 class Finished(Protocol):
@@ -24,8 +26,9 @@ class Finished(Protocol):
     identity_dropped: bool
 
 
-def account(finished: Finished, counters: EdgeCounters, access_log: AccessLog | None, outcome: str) -> None:
+def account(finished: Finished, context: EdgeContext, outcome: str) -> None:
     """Count a request and log it; called exactly once for each."""
+    counters = context.counters
     counters.requests[(finished.kind, finished.status // 100)] += 1
     counters.received_bytes += finished.received_bytes
     counters.sent_bytes += finished.sent_bytes
@@ -33,8 +36,15 @@ def account(finished: Finished, counters: EdgeCounters, access_log: AccessLog | 
         counters.clients_gone += 1
     if finished.identity_dropped:
         counters.dropped_identities += 1
-    if access_log is not None:
-        access_log(_record(finished, outcome))
+    if context.access_log is not None and (context.options.log_good_targets or not _is_good(finished, outcome)):
+        context.access_log(_record(finished, outcome))
+
+
+def _is_good(finished: Finished, outcome: str) -> bool:
+    """Tell whether a published service answered, and answered well."""
+    if outcome != "done" or finished.kind is not _TARGET:
+        return False
+    return finished.status < 400 and not finished.identity_dropped
 
 
 def _record(finished: Finished, outcome: str) -> AccessRecord:

@@ -45,6 +45,11 @@ class State(enum.Enum):
     CLOSING = "closing"
 
 
+# Members by themselves: looking them up in their class costs as much as a call.
+_WAITING, _BUSY, _CLOSING = State.WAITING, State.BUSY, State.CLOSING
+_AWAITED, _PIPED, _NONE = Phase.AWAITED, Phase.PIPED, Framing.NONE
+
+
 class ClientConnection(asyncio.Protocol):
     """See the module. `on_end` is called once, when the edge has nothing more to do with the connection."""
 
@@ -77,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
         self._peer = peer
         self._on_end = on_end
         self._transport: asyncio.Transport | None = None
-        self._state = State.WAITING
+        self._state = _WAITING
         self._deadline = context.now() + context.options.header_timeout
         self._sni: str | None = None
         self._is_tls = False
@@ -97,7 +102,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def is_idle(self) -> bool:
         """True between requests."""
-        return self._state is State.WAITING and not len(self.buffer)
+        return self._state is _WAITING and not len(self.buffer)
 
     @property
     def is_piped(self) -> bool:
@@ -123,13 +128,13 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is not None:
-            if exchange.phase is Phase.PIPED or not exchange.is_request_done:
+            if exchange.phase is _PIPED or not exchange.is_request_done:
                 self._window_bytes += len(data)
                 exchange.client_data(data)
             else:
                 self.buffer.feed(data)
                 self._hold_if_long()
-        elif self._state is State.WAITING:
+        elif self._state is _WAITING:
             if self._is_full:
                 self.buffer.feed(data)
                 self._hold_if_long()
@@ -168,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _next_request(self, data: bytes = b"") -> None:
         """Start the next request, once all of its head is there."""
-        if self._state is not State.WAITING or self._transport is None or self._is_full:
+        if self._state is not _WAITING or self._transport is None or self._is_full:
             return
         peer = self._peer
         try:
@@ -197,9 +202,9 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(route, ToLink) and is_websocket(head):
             self._hand_over(raw, peer)
             return
-        self._state = State.BUSY
+        self._state = _BUSY
         self._deadline = _FOREVER
-        if head.framing is not Framing.NONE:
+        if head.framing is not _NONE:
             self._window_start, self._window_bytes = self.context.now(), 0
         self.exchange = exchange = Exchange(self, head, peer, self.context.next_request_id())
         try:
@@ -235,7 +240,7 @@ class ClientConnection(asyncio.Protocol):
         assert transport is not None
         received = raw + self.buffer.take()
         self._transport = None
-        self._state = State.CLOSING
+        self._state = _CLOSING
         self.context.counters.links += 1
         self._forget()
         try:
@@ -285,7 +290,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.close()
             return
-        self._state = State.WAITING
+        self._state = _WAITING
         self._deadline = _UNSET  # the sweep sets it; asking for the time here would cost every request
         if self._is_reading_paused or self._is_held:
             self._is_held = False
@@ -308,7 +313,7 @@ class ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close after everything that was written has been sent."""
         self.exchange = None
-        self._state = State.CLOSING
+        self._state = _CLOSING
         self._deadline = self.context.now() + CLOSE_TIMEOUT
         if self._transport is not None:
             self._transport.close()
@@ -320,7 +325,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """End our side, and throw away what the client still sends, so that no reset overtakes the answer."""
-        self._state = State.CLOSING
+        self._state = _CLOSING
         self._deadline = self.context.now() + self.context.options.linger_timeout
         self.buffer.take()
         self._is_held = self._is_upstream_full = False
@@ -340,11 +345,11 @@ class ClientConnection(asyncio.Protocol):
                 self._overdue(now)
         elif self._eof_at != _FOREVER:
             self._check_half_closed(exchange, now)
-        elif exchange.phase is Phase.AWAITED and not exchange.is_request_done:
+        elif exchange.phase is _AWAITED and not exchange.is_request_done:
             self._check_body(exchange, now)
 
     def _overdue(self, now: float) -> None:
-        if self._state is State.CLOSING:
+        if self._state is _CLOSING:
             self._check_closing(now)
         elif len(self.buffer):
             self._refuse(HeadError(408, "slow_head", "the request head did not arrive in time"))

@@ -37,6 +37,12 @@ class Phase(enum.Enum):
     OVER = "over"
 
 
+# Looking a member up in its class costs as much as a call, and a request asks twenty times.
+_AWAITED, _STREAMING, _PIPED, _OVER = Phase.AWAITED, Phase.STREAMING, Phase.PIPED, Phase.OVER
+_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
+_EDGE, _API, _TARGET = RouteKind.EDGE, RouteKind.API, RouteKind.TARGET
+
+
 class Exchange:
     """See the module. Created by a client connection for each request that goes to an upstream."""
 
@@ -73,8 +79,8 @@ class Exchange:
         self.head = head
         self.peer = peer
         self.request_id = request_id
-        self.kind = RouteKind.EDGE
-        self.phase = Phase.AWAITED
+        self.kind = _EDGE
+        self.phase = _AWAITED
         self.status = 0
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -84,9 +90,9 @@ class Exchange:
         self.route = ""
         self._pool: Pool | None = None
         self._reader: BodyReader | None = None
-        if head.framing is not Framing.NONE:
+        if head.framing is not _NONE:
             self._reader = body_reader(head.framing, head.content_length)
-        self._answer_framing = Framing.NONE
+        self._answer_framing = _NONE
         self._answer_reader: BodyReader | None = None
         self.detail = ""
         self._first_bytes = b""
@@ -106,12 +112,12 @@ class Exchange:
     @property
     def is_piped(self) -> bool:
         """True after a 101: bytes pass both ways until both sides have ended."""
-        return self.phase is Phase.PIPED
+        return self.phase is _PIPED
 
     @property
     def is_answered(self) -> bool:
         """True once a byte of the final answer may have reached the client."""
-        return self.phase is not Phase.AWAITED
+        return self.phase is not _AWAITED
 
     @property
     def is_request_done(self) -> bool:
@@ -122,7 +128,7 @@ class Exchange:
 
     def forward(self, route: ToTarget | None, connector: Connector) -> None:
         """Send the request on: to the API when there is no route, else to its target."""
-        self.kind = RouteKind.API if route is None else RouteKind.TARGET
+        self.kind = _API if route is None else _TARGET
         self.route = "" if route is None else route.name
         context = self._client.context
         options = context.options
@@ -142,16 +148,16 @@ class Exchange:
         assert self._pool is not None
         self._first_bytes = first if self._may_repeat else b""
         connection = self._pool.start(self, first, fresh=fresh)
-        if connection.transport is None and not self.is_request_done and self.phase is Phase.AWAITED:
+        if connection.transport is None and not self.is_request_done and self.phase is _AWAITED:
             self._client.pause_for_upstream()
 
     @property
     def _may_repeat(self) -> bool:
-        return self.head.method in REPEATABLE and self.head.framing is Framing.NONE and self.head.upgrade is None
+        return self.head.method in REPEATABLE and self.head.framing is _NONE and self.head.upgrade is None
 
     def client_data(self, data: bytes) -> None:
         """Take bytes from the client: more of the body, or of the pipe."""
-        if self.phase is Phase.PIPED:
+        if self.phase is _PIPED:
             self.received_bytes += len(data)
             if self.upstream is not None:
                 self.upstream.write(data)
@@ -171,7 +177,7 @@ class Exchange:
         pieces = reader.feed(data)
         if reader.is_done:
             self._client.buffer.feed(reader.rest)
-        if self.head.framing is not Framing.CHUNKED:
+        if self.head.framing is not _CHUNKED:
             body = pieces[0] if pieces else b""
             self.received_bytes += len(body)
             return body
@@ -186,7 +192,7 @@ class Exchange:
 
     def client_eof(self) -> bool:
         """The client ended its side; return True to keep the other one open."""
-        if self.phase is not Phase.PIPED:
+        if self.phase is not _PIPED:
             return self.is_request_done
         self._client_ended = True
         if self.upstream is not None:
@@ -195,9 +201,9 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The client's connection is lost: cancel what runs for it."""
-        if self.phase is Phase.OVER:
+        if self.phase is _OVER:
             return
-        outcome = "upgraded" if self.phase is Phase.PIPED else "client_gone"
+        outcome = "upgraded" if self.phase is _PIPED else "client_gone"
         self._drop_upstream()
         self._finish(outcome)
 
@@ -238,10 +244,10 @@ class Exchange:
         """Take bytes of the answer."""
         upstream = self.upstream
         assert upstream is not None
-        if self.phase is Phase.STREAMING:
+        if self.phase is _STREAMING:
             self._pass_body(data, b"")
             return
-        if self.phase is Phase.PIPED:
+        if self.phase is _PIPED:
             self._send(data)
             return
         self._has_answer_bytes = True
@@ -250,7 +256,7 @@ class Exchange:
             cut = buffer.feed_and_cut(data)
             while cut is not None:
                 self._take_head(parse_response_head(cut, self._client.context.options.head_limits))
-                cut = buffer.cut() if self.phase is Phase.AWAITED else None
+                cut = buffer.cut() if self.phase is _AWAITED else None
         except HeadError:
             self._fail(502, "bad_answer", "the target sent a malformed answer")
 
@@ -263,11 +269,11 @@ class Exchange:
     def upstream_lost(self, error: UpstreamError, *, is_clean: bool) -> None:
         """The upstream's connection is gone."""
         lost, self.upstream = self.upstream, None
-        if self.phase is Phase.PIPED:
+        if self.phase is _PIPED:
             self._client.close() if is_clean else self._client.abort()
             self._finish("upgraded")
-        elif self.phase is Phase.STREAMING:
-            if is_clean and self._answer_framing is Framing.UNTIL_CLOSE:
+        elif self.phase is _STREAMING:
+            if is_clean and self._answer_framing is _UNTIL_CLOSE:
                 self._end_answer()
             else:
                 self._break_off("upstream_lost")
@@ -299,23 +305,28 @@ class Exchange:
         upstream = self.upstream
         assert upstream is not None
         self._answer_framing = framing = answer.framing_for(self.head.method)
-        self.phase = Phase.STREAMING
+        self.phase = _STREAMING
         self.status = answer.status
-        self._answer_reader = body_reader(framing, answer.content_length or 0)
-        self._keep_upstream = answer.keep_alive and framing is not Framing.UNTIL_CLOSE and self.head.upgrade is None
+        self._keep_upstream = answer.keep_alive and framing is not _UNTIL_CLOSE and self.head.upgrade is None
         if not self.is_request_done or self.head.upgrade is not None or self._client.must_close:
             self._keep_client = False
         head = b"%s%s%s\r\n" % (status_line(answer), answer_lines(answer), self._framing_lines(answer, framing))
-        if framing is Framing.NONE:
+        if framing is _NONE:
             self._send(head)
             self._end_answer()
-        else:
-            self._pass_body(upstream.buffer.take(), head)
+            return
+        body = upstream.buffer.take()
+        if framing is _LENGTH and len(body) == answer.content_length:  # a short answer is usually whole
+            self._send(head + body)
+            self._end_answer()
+            return
+        self._answer_reader = body_reader(framing, answer.content_length or 0)
+        self._pass_body(body, head)
 
     def _framing_lines(self, answer: ResponseHead, framing: Framing) -> bytes:
         """Say once how the body ends, and whether the connection does."""
         lines = b""
-        if framing in (Framing.CHUNKED, Framing.UNTIL_CLOSE):
+        if framing in (_CHUNKED, _UNTIL_CLOSE):
             if self.head.minor == 1:
                 self._is_chunked_to_client = True
                 lines = b"Transfer-Encoding: chunked\r\n"
@@ -354,15 +365,14 @@ class Exchange:
         """The whole answer is with the client's transport."""
         upstream, self.upstream = self.upstream, None
         reader = self._answer_reader
-        assert reader is not None
+        is_request_done = self.is_request_done
         if upstream is None:
             if self._is_chunked_to_client:
                 self._send(encode_last_chunk([]))
-        elif self._keep_upstream and self.is_request_done and not reader.rest:
+        elif self._keep_upstream and is_request_done and (reader is None or not reader.rest):
             upstream.release()
         else:
             upstream.close()
-        is_request_done = self.is_request_done
         self._finish("done")
         self._client.exchange_done(keep=self._keep_client and is_request_done, linger=not is_request_done)
 
@@ -373,7 +383,7 @@ class Exchange:
         wanted = self.head.upgrade
         if wanted is None or answer.upgrade is None or answer.upgrade.lower() != wanted.lower():
             raise HeadError(502, "bad_answer", "the target switched to a protocol that nobody asked for")
-        self.phase = Phase.PIPED
+        self.phase = _PIPED
         self.status = 101
         self._client.context.counters.upgrades += 1
         switch = b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % answer.upgrade
@@ -436,5 +446,5 @@ class Exchange:
             upstream.abort()
 
     def _finish(self, outcome: str) -> None:
-        self.phase = Phase.OVER
-        account(self, self._client.context.counters, self._client.context.access_log, outcome)
+        self.phase = _OVER
+        account(self, self._client.context, outcome)

@@ -9,6 +9,7 @@ from towline.wire.http1 import Framing, RequestHead, ResponseHead
 from towline.wire.http1_fields import HOP_BY_HOP
 from towline.wire.http1_lines import IDENTITY_PREFIXES
 
+_NONE = Framing.NONE
 _FRAMES = HOP_BY_HOP | {b"content-length"}
 
 
@@ -29,7 +30,7 @@ def upstream_head(head: RequestHead, peer: Peer, request_id: str, *, host: bytes
         parts.append(b"X-Towline-Peer: %s\r\n" % peer.address.encode("ascii"))
     if head.expects_continue:
         parts.append(b"Expect: 100-continue\r\n")
-    if head.framing is not Framing.NONE or head.content_length_field:
+    if head.framing is not _NONE or head.content_length_field:
         parts.append(_framing(head))
     if head.upgrade is not None:
         parts.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % head.upgrade)

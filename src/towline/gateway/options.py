@@ -71,6 +71,9 @@ class EdgeOptions:
     max_interim_answers: int = 16
     """1xx answers to one request before the upstream counts as broken."""
 
+    log_good_targets: bool = True
+    """Record also what published services answered well. Such a record costs a fifth of the request itself."""
+
     head_limits: HeadLimits = field(default_factory=HeadLimits)
 
     def is_trusted(self, address: str) -> bool:

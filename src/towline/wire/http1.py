@@ -48,6 +48,9 @@ class Framing(enum.Enum):
     UNTIL_CLOSE = "until-close"
 
 
+_NONE, _LENGTH, _CHUNKED, _UNTIL_CLOSE = Framing.NONE, Framing.LENGTH, Framing.CHUNKED, Framing.UNTIL_CLOSE
+
+
 @dataclass(slots=True)
 class RequestHead:
     """One accepted request head.
@@ -112,12 +115,12 @@ class ResponseHead:
     def framing_for(self, method: bytes) -> Framing:
         """Return how the body of this answer to `method` ends (RFC 9112 section 6.3)."""
         if method == b"HEAD" or self.status < 200 or self.status in (204, 304):
-            return Framing.NONE
+            return _NONE
         if self.chunked:
-            return Framing.CHUNKED
+            return _CHUNKED
         if self.content_length is not None:
-            return Framing.LENGTH if self.content_length else Framing.NONE
-        return Framing.UNTIL_CLOSE
+            return _LENGTH if self.content_length else _NONE
+        return _UNTIL_CLOSE
 
     @property
     def fields(self) -> Fields:
@@ -192,7 +195,7 @@ def parse_request_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Requ
                 host_field,
                 host,
                 port,
-                Framing.NONE,
+                _NONE,
                 0,
                 minor == 1,
                 False,
@@ -228,11 +231,11 @@ def _request_framing(meaning: dict[bytes, bytes], minor: int) -> tuple[Framing, 
     if encoding is not None:
         if length is not None or not minor or encoding.lower() != b"chunked":
             raise FieldError("bad_framing", "a body is framed by one Content-Length or by chunked, not otherwise")
-        return Framing.CHUNKED, 0
+        return _CHUNKED, 0
     if length is None:
-        return Framing.NONE, 0
+        return _NONE, 0
     size = parse_length(length)
-    return (Framing.LENGTH if size else Framing.NONE), size
+    return (_LENGTH if size else _NONE), size
 
 
 def _expects_continue(value: bytes, minor: int) -> bool:

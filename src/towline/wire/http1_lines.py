@@ -21,8 +21,8 @@ _MARKED_NAMES = (
 _MARKED_PREFIXES = (b"x-forwarded-", b"x-towline-", b"proxy-", *IDENTITY_PREFIXES)
 _FIRST_LETTERS = b"".join({name[:1] for name in (*_MARKED_NAMES, *_MARKED_PREFIXES)})
 _ALTERNATIVES = b"|".join([*sorted(_MARKED_NAMES), *[prefix + rb"[^:\r]*" for prefix in _MARKED_PREFIXES]])
-_MARKED_LINE = re.compile(rb"\r\n(?=[%s])(%s):([^\r]*)" % (_FIRST_LETTERS, _ALTERNATIVES), re.IGNORECASE)
-_UNDERSCORED_LINE = re.compile(rb"\r\n([^:\r_]*_[^:\r]*):([^\r]*)")
+_MARKED_LINE = re.compile(rb"\r\n(?=[%s])((%s):([^\r]*))" % (_FIRST_LETTERS, _ALTERNATIVES), re.IGNORECASE)
+_UNDERSCORED_LINE = re.compile(rb"\r\n(([^:\r_]*_[^:\r]*):([^\r]*))")
 _PLAIN_CONNECTION = frozenset({b"keep-alive", b"close", b"upgrade"})
 _LINE_END = b"\r\n"
 _SHORTEST_LINE_BYTES = 4  # one letter, a colon, CRLF
@@ -45,10 +45,8 @@ class Lines:
         self._block = block = data[start - 2 : -2]
         found = _MARKED_LINE.findall(block)
         if b"_" in block:
-            found += [pair for pair in _UNDERSCORED_LINE.findall(block) if pair not in found]
-        self.marked: list[Marked] = [
-            (name.lower(), rest.strip(b" \t"), b"%s:%s" % (name, rest)) for name, rest in found
-        ]
+            found += [line for line in _UNDERSCORED_LINE.findall(block) if line not in found]
+        self.marked: list[Marked] = [(name.lower(), rest.strip(b" \t"), line) for line, name, rest in found]
 
     def exceed(self, limit: int) -> bool:
         """True when there are more lines than a limit."""
