@@ -64,11 +64,16 @@ def volume_of(engine_host: str) -> Path:
 
 
 def containers(engine_host: str) -> list[dict[str, Any]]:
-    """Every container of the project, inspected."""
+    """Every container of the project, inspected. Raises: AssertionError: one went away meanwhile; look again."""
     ids = images.docker(
         "ps", "-aq", "--filter", f"label=com.docker.compose.project={PROJECT}", host=engine_host
     ).split()
-    found: list[dict[str, Any]] = json.loads(images.docker("inspect", *ids, host=engine_host)) if ids else []
+    if not ids:
+        return []
+    try:
+        found: list[dict[str, Any]] = json.loads(images.docker("inspect", *ids, host=engine_host))
+    except RuntimeError as error:
+        raise AssertionError(str(error)) from error
     return found
 
 
