@@ -6,7 +6,7 @@ Every step may be done again after an interruption. A step that fails raises `Jo
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -254,7 +254,9 @@ class DeploySteps:
         if not self.state.up_again_began_at:
             self._keep_now(up_again_began_at=self._now())
         prepared = await self._placed()
-        await self._bench.up_again(UP_AGAIN, prepared, self._spared(prepared), limit=ROLLBACK_SECONDS)
+        spared = self._spared(prepared)
+        await self._bench.up_again(UP_AGAIN, prepared, spared, limit=ROLLBACK_SECONDS)
+        self._note_spared(spared)
 
     async def _watch_again(self) -> None:
         prepared = await self._placed()
@@ -316,6 +318,15 @@ class DeploySteps:
             for each in prepared.services.values()
             if each.lifetime is Lifetime.ONE_SHOT or (each.lifetime is Lifetime.UNKNOWN and each.name in ended)
         }
+
+    def _note_spared(self, spared: Mapping[str, str]) -> None:
+        """Remember that these services have had their run, or their missing containers would be called drift."""
+        revision = self._fallback_revision()
+        services = {
+            name: msgspec.structs.replace(record, is_one_shot=record.is_one_shot or name in spared)
+            for name, record in revision.services.items()
+        }
+        self._host.records.save_revision(msgspec.structs.replace(revision, services=services))
 
     def _must_build(self, service: Service) -> bool:
         return service.build is not None and self._order.build and service.name not in self._order.image_pins
