@@ -172,7 +172,7 @@ def error_page(request: Request, error: ApiError) -> Response:
         title=error.code.value.replace("_", " ").capitalize(),
         message=error.message,
         hint=error.hint,
-        hops=_hops(error),
+        hops=hops_of(error),
         request_id=request.state.request_id,
     )
     return page
@@ -185,7 +185,7 @@ def navigation(access: Access | None) -> list[tuple[str, str, str]]:
     return [(key, path, word) for key, path, word, needed in NAVIGATION if access.rights.gives(needed)]
 
 
-def _hops(error: ApiError) -> list[dict[str, str]]:
+def hops_of(error: ApiError) -> list[dict[str, str]]:
     """Name the hop that failed, for errors on the way to a host."""
     broken = HOPS_BROKEN.get(error.code)
     if broken is None:

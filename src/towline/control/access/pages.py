@@ -142,7 +142,7 @@ async def _access_page(
     lists: dict[str, Any] = {"users": [], "tokens": [], "join_tokens": []}
     if tab == "users":
         found = await users_api.list_users(request, access, EVERYTHING)
-        lists["users"] = [_user(user.model_dump()) for user in found.items]
+        lists["users"] = await _users(request, [user.model_dump() for user in found.items])
     elif tab == "tokens":
         lists["tokens"] = (await api.list_tokens(request, access, EVERYTHING)).items
     else:
@@ -296,14 +296,18 @@ def _role(form: forms.Form) -> Any:
     return forms.body(GrantIn, role=form.line("role")).role
 
 
-def _user(user: dict[str, Any]) -> dict[str, Any]:
-    for grant in user["grants"]:
-        grant["place"] = place_words(grant["scope"])
-    return user
+async def _users(request: Request, users: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    grants = [grant for user in users for grant in user["grants"]]
+    wanted = sorted({grant["scope"].get("cluster_id") or "" for grant in grants} - {""})
+    names = await request.app.state.control.fleet.clusters.names(wanted) if wanted else {}
+    for grant in grants:
+        cluster_id = grant["scope"].get("cluster_id") or ""
+        grant["place"] = place_words(grant["scope"] | {"cluster_id": names.get(cluster_id, cluster_id)})
+    return users
 
 
 def place_words(scope: dict[str, Any]) -> str:
-    """Say where a role holds."""
+    """Say where a role holds; the cluster by its name."""
     kind = scope.get("kind")
     if kind == "selector":
         return "clusters with " + ",".join(f"{key}={value}" for key, value in scope["selector"].items())

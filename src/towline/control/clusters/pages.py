@@ -335,13 +335,17 @@ def _state_words(container: ContainerOut) -> str:
 def _policy(policy: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, str]]:
     for key, value in policy.items():
         name = f"{within}{key.replace('_', ' ')}"
-        if isinstance(value, Mapping):
+        if name == "capabilities" and not value:
+            yield name, "none: everything is refused"
+        elif isinstance(value, Mapping):
             yield from _policy(value, f"{name}: ")
         else:
             yield name, _words(value)
 
 
 def _words(value: Any) -> str:
+    if value is None or value in ([], ()):
+        return "not limited"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return (", ".join(map(str, value)) or "none") if isinstance(value, list | tuple) else str(value)
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -100,6 +100,11 @@ class Clusters:
             found = await repository.names_with_link(tx, access.org_id, visible(access, permission))
         return [Choice(name, connected) for name, connected in found]
 
+    async def names(self, cluster_ids: Sequence[str]) -> Mapping[str, str]:
+        """Return the names of clusters by id, for showing what somebody else's grant is about."""
+        async with self._db.read() as tx:
+            return await repository.names(tx, cluster_ids)
+
     async def get(self, access: Access, cluster: str) -> View:
         """Raises: ApiError: cluster_not_found."""
         async with self._db.read() as tx:

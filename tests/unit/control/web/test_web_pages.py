@@ -3,10 +3,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from towline.control import forms
+from towline.control.access.actor import Access, Actor
+from towline.control.access.permissions import Right, Rights, Role
 from towline.control.deployments.schemas import DiffLine
 from towline.control.deployments.side_by_side import side_by_side
-from towline.control.errors import ApiError
-from towline.control.web import ROOT, Web, ago, iso, query, seconds, size
+from towline.control.errors import ApiError, ErrorCode
+from towline.control.web import ROOT, Web, ago, hops_of, iso, navigation, query, seconds, size
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -73,8 +75,35 @@ def test_unchanged_parts_are_folded() -> None:
 
 def test_the_first_page_loads_less_than_sixty_kilobytes() -> None:
     files = Web().static_files
-    loaded = ("css/tokens.css", "css/towline.css", "vendor/htmx.js", "js/app.js", "js/events.js", "js/times.js")
+    loaded = (
+        "css/tokens.css",
+        "css/towline.css",
+        "vendor/htmx.js",
+        "js/app.js",
+        "js/events.js",
+        "js/live.js",
+        "js/times.js",
+    )
     assert sum(len(files[name].compressed) or len(files[name].content) for name in loaded) < 60 * 1024
+
+
+def test_an_error_on_the_way_to_a_host_names_the_hop_that_failed() -> None:
+    hops = hops_of(ApiError(ErrorCode.AGENT_AWAY, "edge-1 is away since noon"))
+    assert [(hop["name"], hop["state"]) for hop in hops] == [
+        ("browser", "healthy"),
+        ("control plane", "healthy"),
+        ("link", "down"),
+        ("agent", "unknown"),
+        ("target", "unknown"),
+    ]
+    assert hops[2]["text"] == "edge-1 is away since noon"
+    assert hops_of(ApiError(ErrorCode.INVALID, "no")) == []
+
+
+def test_nobody_is_offered_a_place_that_refuses_them() -> None:
+    viewer = Access(Actor("user", "org_default"), Rights((Right(Role.VIEWER),)))
+    assert [key for key, _, _ in navigation(viewer)] == ["fleet", "deployments", "jobs", "access", "settings"]
+    assert navigation(None) == []
 
 
 def test_every_template_can_be_read() -> None:
