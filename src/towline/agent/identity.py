@@ -73,14 +73,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     def with_trust(self, trust: link.Trust) -> Identity:
         """Return the identity with newer anchors and addresses; itself when there is nothing new in it.
 
-        A host that joined without a pin trusts an authority of its system; it takes addresses, and pins nothing.
+        A host that joined without a pin trusts an authority of its system, or the one it was given then; it takes
+        addresses, and pins nothing.
         """
         if trust.version <= self.trust.version:
             return self
         if not self.trust.fingerprints:
             if not trust.server_urls:
                 return self
-            trust = msgspec.structs.replace(trust, fingerprints=(), ca_pem="")
+            trust = msgspec.structs.replace(trust, fingerprints=(), ca_pem=self.trust.ca_pem)
         elif not trust.fingerprints:
             return self
         return msgspec.structs.replace(

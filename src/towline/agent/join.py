@@ -249,11 +249,15 @@ def _identity(enrolled: _Enrolled, keys: _Keys, server: Server) -> Identity:
 
 
 def _trust(given: link.Trust, server: Server) -> link.Trust:
-    """Pin what the server says only when its certificate was pinned: else a public authority vouches for it."""
+    """Pin what the server says only when its certificate was pinned: else an authority vouches for it.
+
+    One that was named in a file is kept, so that the agent runs without the file.
+    """
     if server.fingerprints:
         fingerprints = tuple(dict.fromkeys((*server.fingerprints, *given.fingerprints)))
         return msgspec.structs.replace(given, fingerprints=fingerprints)
-    return msgspec.structs.replace(given, fingerprints=(), ca_pem="")
+    ca_pem = server.ca_file.read_text() if server.ca_file else ""
+    return msgspec.structs.replace(given, fingerprints=(), ca_pem=ca_pem)
 
 
 def _pending_keys(state_folder: Path) -> _Keys:

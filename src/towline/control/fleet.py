@@ -128,8 +128,10 @@ def server_identity(control: ControlPlane) -> IdentitySource:
 
     def ask() -> ServerIdentity:
         where, tls = control.addresses(), control.tls.material
-        fingerprints = (tls.fingerprint,) if tls.fingerprint else ()
-        spki_pins = (tls.spki_pin,) if tls.spki_pin else ()
+        # Where a proxy ends TLS, agents and curl never see our certificate: theirs is checked as any public one.
+        seen = not (control.settings.public_url and control.settings.trusted_proxies)
+        fingerprints = (tls.fingerprint,) if tls.fingerprint and seen else ()
+        spki_pins = (tls.spki_pin,) if tls.spki_pin and seen else ()
         release_keys = signing_keys(control.settings.data_folder / "keys")
         return ServerIdentity(where.origin, where.urls, fingerprints, spki_pins, tls.authority_pem, release_keys)
 
