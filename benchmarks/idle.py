@@ -30,9 +30,11 @@ import structlog
 import uvloop
 from benchmarks.common import Row, allow_open_files, cpu_seconds, now, resident_bytes, table
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from picows import WSHandshakeError
 
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Endpoint, Route
+from towline.tunnel.errors import TcpFailed
 from towline.tunnel.framing import LinkProtocol
 from towline.tunnel.reconnect import LinkKeeper
 from towline.tunnel.session import LinkSession
@@ -106,11 +108,18 @@ class Agent:
         channel.protocol = protocol = LinkProtocol(
             is_client=True, host=endpoint.authority, path=endpoint.path, factory=lambda: channel, headers=headers
         )
-        await asyncio.get_running_loop().create_connection(
-            lambda: protocol, endpoint.host, endpoint.port, ssl=self._crowd.context, local_addr=(self._source, 0)
-        )
-        async with asyncio.timeout(15):
-            await protocol.wait_until_handshake_complete()
+        try:
+            async with asyncio.timeout(15):
+                await asyncio.get_running_loop().create_connection(
+                    lambda: protocol,
+                    endpoint.host,
+                    endpoint.port,
+                    ssl=self._crowd.context,
+                    local_addr=(self._source, 0),
+                )
+                await protocol.wait_until_handshake_complete()
+        except (OSError, TimeoutError, WSHandshakeError) as error:
+            raise TcpFailed(str(error)) from error
         return session
 
     async def _connected(self, session: LinkSession, welcome: link.Welcome) -> None:
@@ -206,7 +215,10 @@ class Server:
         """Start it; return the seconds until it answered."""
         began = now()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "towline.cli.main", "server", "run"], env=self._environment
+            [sys.executable, "-m", "towline.cli.main", "server", "run"],
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         while True:
             try:

@@ -236,8 +236,11 @@ def measure(seconds: float, rounds: int) -> None:
                     cost.setdefault((path, part), []).append(used)
                 _, speed = wrk(f"http://127.0.0.1:{port}/large", host, 1, seconds)
                 rates.setdefault((path, "large"), []).append(speed)
+            was = cpu_seconds(server.pid)
             rate, _ = wrk(f"http://127.0.0.1:{ours}/api/v1/version", "api.test", CONNECTIONS, seconds)
             rates.setdefault(("FastAPI behind the edge", "small"), []).append(rate)
+            used = (cpu_seconds(server.pid) - was) * 1e6 / (rate * seconds)
+            cost.setdefault(("FastAPI behind the edge", "server"), []).append(used)
         show(list(paths), rates, cost)
 
 
@@ -255,7 +258,23 @@ def show(paths: list[str], rates: dict[tuple[str, str], list[float]], cost: dict
             f"| {path} | {small:,.0f} | {small / nginx_small:.2f} | {spent} "
             f"| {large:,.0f} | {large / nginx_large:.2f} |"
         )
-    print(f"| FastAPI behind the edge | {middle['FastAPI behind the edge', 'small']:,.0f} | - | - | - | - |")
+    api, each = middle["FastAPI behind the edge", "small"], used["FastAPI behind the edge", "server"]
+    print(f"| FastAPI behind the edge | {api:,.0f} | - | {each:.0f} / 0 | - | - |")
+    goals(
+        middle["edge, tunnel, agent", "small"] / nginx_small, middle["edge, tunnel, agent", "large"] / nginx_large, each
+    )
+
+
+def goals(small: float, large: float, api_microseconds: float) -> None:
+    """Say which goals are met."""
+    per_core = 1e6 / api_microseconds
+    words = {True: "met", False: "**missed**"}
+    print()
+    print("| goal | measured | |")
+    print("|---|---|---|")
+    print(f"| requests of 1 KiB: 0.5 of the nginx reverse proxy | {small:.2f} | {words[small >= 0.5]} |")
+    print(f"| bulk: 0.5 of the nginx reverse proxy | {large:.2f} | {words[large >= 0.5]} |")
+    print(f"| API through the edge: 3,000 requests/s a core | {per_core:,.0f} | {words[per_core >= 3000]} |")
 
 
 def main() -> None:

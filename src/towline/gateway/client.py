@@ -57,6 +57,7 @@ class ClientConnection(asyncio.Protocol):
         "_deadline",
         "_eof_at",
         "_eof_sent_bytes",
+        "_head_before",
         "_is_full",
         "_is_held",
         "_is_reading_paused",
@@ -81,6 +82,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self._peer = peer
         self._on_end = on_end
+        self._head_before: RequestHead | None = None
         self._transport: asyncio.Transport | None = None
         self._state = _WAITING
         self._deadline = context.now() + context.options.header_timeout
@@ -181,7 +183,8 @@ class ClientConnection(asyncio.Protocol):
             if raw is None:
                 self._await_head()
                 return
-            head = parse_request_head(raw, self.context.options.head_limits)
+            head = parse_request_head(raw, self.context.options.head_limits, self._head_before)
+            self._head_before = head
             if peer.trusted_proxy:
                 peer = believe_proxy(head, peer, self.context.options.is_trusted)
             if head.upgrade is not None:

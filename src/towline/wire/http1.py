@@ -165,9 +165,13 @@ def _gather(lines: Lines) -> dict[bytes, bytes]:
     return found
 
 
-def parse_request_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> RequestHead:
+def parse_request_head(
+    data: bytes, limits: HeadLimits = DEFAULT_LIMITS, before: RequestHead | None = None
+) -> RequestHead:
     """Parse one whole request head, its empty line included.
 
+    Args: before: the accepted head of the request before, on the same connection and under the same limits. Clients
+    repeat their field lines; lines that are the same byte for byte are not judged a second time.
     Raises: HeadError: with the status to answer; nothing of the request may be used.
     """
     match = _REQUEST_LINE.match(data)
@@ -181,27 +185,15 @@ def parse_request_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Requ
     if target[0] != _SLASH or b"#" in target:
         raise HeadError(400, "bad_target", "the request target must be a path")
     minor = 1 if minor_digit == b"1" else 0
+    if before is not None and _repeats(before, method, minor, data, match.end()):
+        return _plain_head(method, target, minor, before.lines, before.host_field)
     lines = _split(data, httptools.HttpRequestParser, match.end(), limits)
     meaning = _gather(lines)
     host_field = meaning.get(b"host", b"")
     try:
         host, port = parse_host(host_field)
         if len(meaning) == 1:  # nothing but a Host: most requests
-            return RequestHead(
-                method,
-                target,
-                minor,
-                lines,
-                host_field,
-                host,
-                port,
-                _NONE,
-                0,
-                minor == 1,
-                False,
-                None,
-                NO_TOKENS,
-            )
+            return _plain_head(method, target, minor, lines, host_field)
         framing, length = _request_framing(meaning, minor)
         connection = parse_tokens(meaning.get(b"connection"))
     except FieldError as error:
@@ -223,6 +215,23 @@ def parse_request_head(data: bytes, limits: HeadLimits = DEFAULT_LIMITS) -> Requ
         upgrade,
         connection,
         b"content-length" in meaning,
+    )
+
+
+def _repeats(before: RequestHead, method: bytes, minor: int, data: bytes, start: int) -> bool:
+    """Tell whether a head differs from an accepted one of nothing but a Host in its target alone.
+
+    llhttp takes every target that our request line lets through, so its verdict is the same as well.
+    """
+    if before.connection or before.framing is not _NONE or before.content_length_field or before.expects_continue:
+        return False
+    return method == before.method and minor == before.minor and before.lines.are(data, start)
+
+
+def _plain_head(method: bytes, target: bytes, minor: int, lines: Lines, host_field: bytes) -> RequestHead:
+    host, port = parse_host(host_field)
+    return RequestHead(
+        method, target, minor, lines, host_field, host, port, _NONE, 0, minor == 1, False, None, NO_TOKENS
     )
 
 

@@ -48,6 +48,10 @@ class Lines:
             found += [line for line in _UNDERSCORED_LINE.findall(block) if line not in found]
         self.marked: list[Marked] = [(name.lower(), rest.strip(b" \t"), line) for line, name, rest in found]
 
+    def are(self, data: bytes, start: int) -> bool:
+        """Tell whether these are, byte for byte, the lines of another head."""
+        return len(data) - start == len(self._block) and data.endswith(self._block[2:] + _LINE_END)
+
     def exceed(self, limit: int) -> bool:
         """True when there are more lines than a limit."""
         return len(self._block) > limit * _SHORTEST_LINE_BYTES and self._block.count(_LINE_END) - 1 > limit
