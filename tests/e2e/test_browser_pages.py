@@ -197,6 +197,17 @@ def test_a_row_changes_in_place_and_focus_and_opened_parts_stay(window: Window, 
     expect(page.locator("#job-progress")).to_have_attribute("open", "")
 
 
+def test_new_rows_announce_themselves_to_who_has_scrolled(chromium: Browser, server: PageServer, owner: str) -> None:
+    with browser.window(chromium, server.url, cookie=owner, size=(1024, 300)) as window:
+        page = window.open("/audit")
+        page.evaluate("() => window.scrollTo(0, 200)")
+        server.sign_in("erin", Role.VIEWER)
+        expect(page.get_by_role("button", name="2 new")).to_be_visible()
+        page.get_by_role("button", name="2 new").click()
+        page.wait_for_function("() => window.scrollY === 0")
+        expect(page.locator("#audit tbody tr").first).to_contain_text("erin")
+
+
 def test_filters_live_in_the_address_and_survive_a_reload(window: Window) -> None:
     page = window.open("/fleet")
     page.get_by_label("Name or label").fill("warehouse")
