@@ -10,7 +10,6 @@ The line is a TCP relay that can be cut (reset) or made silent. Not here: what m
 import contextlib
 import os
 import selectors
-import signal
 import socket
 import struct
 import subprocess
@@ -349,17 +348,3 @@ def at_moment(seconds: float, strike: Callable[[], None]) -> Iterator[None]:
         timer.join()
     if failures:
         raise failures[0]
-
-
-def frozen(process: subprocess.Popen[bytes]) -> contextlib.AbstractContextManager[None]:
-    """SIGSTOP for the length of a block: alive to the kernel, dead to everybody who waits for a word."""
-
-    @contextlib.contextmanager
-    def block() -> Iterator[None]:
-        process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGCONT)
-
-    return block()
