@@ -129,3 +129,17 @@ def test_a_clock_an_hour_off_is_said_on_both_sides(shop: Product, tmp_path: Path
             assert f"{way} the server's" in doctor.stdout.replace("ahead of", "ahead")
     finally:
         shop.run("towline clusters remove late --yes")
+
+
+def test_an_agent_whose_cluster_was_removed_ends_and_doctor_says_why(shop: Product, tmp_path: Path) -> None:
+    made = answer(shop, "towline join-token create --cluster gone")
+    state = tmp_path / "gone"
+    succeed(shop, join(shop, state, made))
+    with running(shop, state):
+        wait_for(lambda: not shop.run(f"towline agent status --state-folder {state}").returncode, "the agent")
+        succeed(shop, "towline clusters remove gone --yes")
+        said = wait_for(
+            lambda: "removed" in (text := shop.run(f"towline agent doctor --state-folder {state}").stdout) and text,
+            "doctor to know it",
+        )
+    assert "removed" in said

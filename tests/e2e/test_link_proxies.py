@@ -38,7 +38,7 @@ pytestmark = [pytest.mark.proxies, pytest.mark.timeout(150)]
 PATIENCE = 60.0
 PROXY_IDLE = 17
 """Seconds after which the proxies here cut a silent connection; the agent's pings come every 15."""
-IDLE = 24.0
+IDLE = 19.0
 """Seconds without any traffic but the link's own pings."""
 CALLER = "203.0.113.9"
 """Whom the reverse proxy says that it speaks for."""
@@ -202,3 +202,16 @@ async def test_doctor_tells_a_proxy_that_refuses_the_sign_in_without_its_passwor
     assert failed.name == "proxy"
     assert "407" in failed.text
     assert "not-it" not in str(failed)
+
+
+async def test_doctor_tells_a_proxy_that_does_not_pass_websockets(
+    tmp_path: Path, start_nginx: Callable[..., Server]
+) -> None:
+    async with server_at(tmp_path, "") as server:
+        plain = f"server {{ listen 127.0.0.1:@PORT@; location / {{ proxy_pass http://127.0.0.1:{server.port}; }} }}"
+        proxy = start_nginx(plain)
+        settings = AgentSettings(state_folder=tmp_path / "agent", docker_host=f"unix://{tmp_path}/none.sock")
+        checks = await doctor.examine(settings, servers=(f"http://{proxy.address}",))
+    failed = next(check for check in checks if check.server and not check.ok)
+    assert failed.name == "upgrade"
+    assert "WebSocket" in failed.text + failed.hint
