@@ -76,7 +76,7 @@ class Agent:
             clock=clock,
         )
         self.delivery = Delivery(self.host.journal, self.owner)
-        self.runner = Runner(self.host, self.owner, self._job_said)
+        self.runner = Runner(self.host, self.owner, self._job_said, before_result=self._tell_inventory)
         self.signer = AgentSigner(self.store, lambda: self.capabilities.current, clock=clock)
         self.inventory = Inventory(
             engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed, clock=clock
@@ -190,6 +190,9 @@ class Agent:
     def _job_said(self, job_id: str) -> None:
         self.delivery.publish(job_id)
         self.inventory.project_changed()
+
+    async def _tell_inventory(self) -> None:
+        await self.inventory.tell_now()
 
     def _inventory_changed(self, change: link.Inventory) -> None:
         self.reports.inventory_changed(change)

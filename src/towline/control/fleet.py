@@ -83,7 +83,7 @@ class Fleet:
         self.updates = Updates(db, audit, self.trust, self.clusters, self.links)
         self.jobs = Jobs(db, audit, self.links)
         self.dispatcher = Dispatcher(db, control.bus, self.jobs, self.links, owner=self.replica, clock=clock)
-        self.intake = Intake(db, self.jobs, self.links, self.dispatcher)
+        self.intake = Intake(db, self.jobs, self.links, self.dispatcher, self.reports.flush)
         folder = control.settings.data_folder
         self.packer = Packer(folder / "install", folder / "wheels")
         self.acceptor = LinkAcceptor(self.door, owner=self.tasks, clock=clock)

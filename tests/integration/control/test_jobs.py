@@ -14,6 +14,7 @@ from tests.support.scripted_agent import ScriptedAgent, enrolled, link_listener,
 from towline.control.access.actor import Actor
 from towline.control.access.permissions import Reach, Role, ScopeKind
 from towline.control.audit.models import AuditEvent
+from towline.control.clusters.models import InventoryContainer
 from towline.control.db import Transaction, now
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.jobs import repository
@@ -266,6 +267,17 @@ async def test_a_running_job_that_the_agent_forgot_is_lost_and_says_so(linked: B
     job = await linked.state(order.job_id, "failed")
     assert job.code == "lost"
     assert "state folder was replaced" in job.error
+
+
+async def test_what_the_agent_reported_before_a_result_is_known_when_the_job_ends(linked: Bench) -> None:
+    job = (await linked.submit()).job
+    order = await linked.agent.next(link.Job)
+    await linked.accept(order)
+    container = link.Container(id="c1", name="shop-web-1", project="shop", service="web", state="running")
+    await linked.agent.send(link.Inventory(full=False, containers=(container,)))
+    await linked.finish(order)
+    assert (await linked.job(job.id)).state == JobState.SUCCEEDED
+    assert [row.container_id for row in await linked.app.rows(InventoryContainer)] == ["c1"]
 
 
 async def test_messages_about_foreign_jobs_are_ignored(linked: Bench) -> None:

@@ -180,3 +180,15 @@ async def test_job_waits_while_the_journal_cannot_be_written(tmp_path: Path, wor
         await clock.advance(10.0)
         assert (await host.result("job_2")).outcome == "succeeded"
         assert work.began == ["job_1", "job_2"]
+
+
+async def test_what_is_seen_on_the_host_is_told_before_the_result(host: AgentHost, work: Work) -> None:
+    results_then: list[object] = []
+
+    async def look() -> None:
+        results_then.append(host.host.journal.entry("job_1").result)
+
+    host.runner = Runner(host.host, host.owner, lambda _: host.published.set(), execute=work, before_result=look)
+    await host.submit("compose.stop", stop("shop"), job_id="job_1")
+    await host.result("job_1")
+    assert results_then == [None]

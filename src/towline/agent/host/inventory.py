@@ -30,6 +30,9 @@ REREAD_INTERVAL = 45.0
 LONGEST_PAUSE = 15.0
 """Seconds between two attempts to reach an engine that is away."""
 
+TELL_TIMEOUT = 2.0
+"""Seconds that the result of a job waits for a look at what it changed."""
+
 WATCHED_EVENTS = [
     "create", "start", "die", "stop", "kill", "destroy", "rename", "update", "pause", "unpause", "oom", "restart",
     "health_status",
@@ -68,6 +71,7 @@ class Inventory:
         self._projects: dict[str, link.Project] = {}
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
+        self._is_read = False
 
     def __repr__(self) -> str:
         return f"<Inventory {len(self._containers)} containers, {len(self._projects)} projects>"
@@ -88,6 +92,20 @@ class Inventory:
         """A job changed a project's record."""
         self._changed.set()
 
+    async def tell_now(self) -> None:
+        """Tell what the engine's events have said so far without gathering more of them."""
+        if not self._is_read:
+            return
+        dirty, self._dirty = self._dirty, set()
+        try:
+            async with asyncio.timeout(TELL_TIMEOUT):
+                await self._look_at(dirty)
+        except (DockerError, TimeoutError):
+            self._dirty |= dirty
+            self._changed.set()
+            return
+        self._compare()
+
     async def run(self) -> None:
         """Follow the engine for ever."""
         backoff = Backoff(longest=LONGEST_PAUSE, clock=self._clock)
@@ -104,8 +122,10 @@ class Inventory:
     async def _follow(self, backoff: Backoff) -> None:
         filters = {"type": ["container"], "event": WATCHED_EVENTS}
         async with self._engine.stream("GET", "/events", filters=filters) as chunks:
+            self._is_read = False
             self._inspected.clear()
             await self._reread()
+            self._is_read = True
             backoff.reset()
             self._docker_changed()
             async with TaskOwner("inventory") as owner:

@@ -33,16 +33,24 @@ _log = structlog.get_logger("towline.agent")
 class Runner:
     """The jobs of one agent.
 
-    Args: publish: called with a job's id when it has new events or its result.
+    Args: publish: called with a job's id when it has new events or its result. before_result: tells what is seen on
+    the host, so that a result does not arrive before its effects.
     """
 
     def __init__(
-        self, host: Host, owner: TaskOwner, publish: Callable[[str], None], *, execute: Execute = kinds.execute
+        self,
+        host: Host,
+        owner: TaskOwner,
+        publish: Callable[[str], None],
+        *,
+        execute: Execute = kinds.execute,
+        before_result: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._host = host
         self._owner = owner
         self._publish = publish
         self._execute = execute
+        self._before_result = before_result
         self._waiting: dict[str, deque[str]] = {}
         self._running: dict[str, JobContext] = {}
         self._slots = asyncio.Semaphore(host.settings.parallel_jobs)
@@ -128,6 +136,8 @@ class Runner:
         try:
             ended = await self._ended(context)
             reporter.close()
+            if self._before_result is not None:
+                await self._before_result()
             self._finish(entry, ended, reporter)
         finally:
             del self._running[job_id]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,10 +36,21 @@ LONGEST_TEXT = 4000
 
 
 class Intake:
-    """Takes the messages of links about jobs."""
+    """Takes the messages of links about jobs.
 
-    def __init__(self, db: Database, jobs: Jobs, links: Links, dispatcher: Dispatcher) -> None:
+    Args: before_end: writes what the agent reported before the result, so that whoever sees the end sees the effects.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        jobs: Jobs,
+        links: Links,
+        dispatcher: Dispatcher,
+        before_end: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._db = db
+        self._before_end = before_end
         self._jobs = jobs
         self._dispatcher = dispatcher
         self._tasks = TaskOwner("jobs-held")
@@ -83,6 +95,8 @@ class Intake:
 
     async def result(self, one: Link, message: link.JobResult) -> None:
         """Store how a job ended, once, and tell the agent that it may forget it."""
+        if self._before_end is not None:
+            await self._before_end()
         async with self._db.begin() as tx:
             job = await self._own(tx, one, message.job_id, message.fence)
             if job is None:
