@@ -2,8 +2,10 @@
 
 import contextlib
 import getpass
+import re
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -78,6 +80,15 @@ def secret(prompt: str, file: Path | None) -> str:
     if file is not None or not sys.stdin.isatty():
         return _line(sys.stdin.read())
     return getpass.getpass(f"{prompt}: ")
+
+
+def past(text: str, now: datetime | None = None) -> str:
+    """Return a moment as RFC 3339: `30s`, `10m`, `2h` and `3d` mean so long ago, anything else stays as it is."""
+    span = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if span is None:
+        return text
+    seconds = int(span[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[span[2]]
+    return ((now or datetime.now(UTC)) - timedelta(seconds=seconds)).isoformat()
 
 
 def readable(file: Path) -> str:

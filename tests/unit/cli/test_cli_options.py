@@ -1,5 +1,6 @@
 import json
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from towline.cli.commands.account import _address
 from towline.cli.commands.links import address
 from towline.cli.credentials import Login
 from towline.cli.errors import NOT_ALLOWED, USAGE, CliError
-from towline.cli.options import deployment_path, pairs, split_place
+from towline.cli.options import deployment_path, pairs, past, split_place
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +115,11 @@ def test_a_damaged_file_says_what_to_do(own_folder: Path) -> None:
 
 def test_a_login_never_shows_its_token() -> None:
     assert "twl_secret" not in repr(Login("https://a", "twl_secret"))
+
+
+def test_a_span_is_that_long_ago_and_a_moment_stays() -> None:
+    now = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+    assert past("2h", now) == "2026-03-04T10:00:00+00:00"
+    assert past("3d", now) == "2026-03-01T12:00:00+00:00"
+    assert past("2026-01-31T14:02:00Z", now) == "2026-01-31T14:02:00Z"
+    assert past("", now) == ""

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from towline.cli.errors import CliError
-from towline.cli.options import Output, client
+from towline.cli.options import Output, client, past
 from towline.cli.output import Column, Format, done, moment, show, show_list
 
 app = typer.Typer(help="The audit log.", invoke_without_command=True)
@@ -22,8 +22,8 @@ def _list(
     action: Annotated[str, typer.Option(help="Only this action, like deployment.deploy.")] = "",
     cluster: Annotated[str, typer.Option(help="Only on this cluster.")] = "",
     result: Annotated[str, typer.Option(help="done, refused or failed.")] = "",
-    since: Annotated[str, typer.Option(help="From this moment on, RFC 3339.")] = "",
-    until: Annotated[str, typer.Option(help="Until this moment, RFC 3339.")] = "",
+    since: Annotated[str, typer.Option(help="From this moment on: RFC 3339, or 10m, 2h, 3d ago.")] = "",
+    until: Annotated[str, typer.Option(help="Until this moment: RFC 3339, or 10m, 2h, 3d ago.")] = "",
     most: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many.")] = 50,
     output: Output = Format.TABLE,
 ) -> None:
@@ -31,7 +31,10 @@ def _list(
     if context.invoked_subcommand:
         return
     with client() as api:
-        query = {"actor": actor, "action": action, "cluster": cluster, "result": result, "since": since, "until": until}
+        query = {
+            "actor": actor, "action": action, "cluster": cluster, "result": result,
+            "since": past(since), "until": past(until),
+        }  # fmt: skip
         show_list(api.items("audit", most=most, **query), output, COLUMNS, empty="no such events")
 
 

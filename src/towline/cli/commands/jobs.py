@@ -1,5 +1,6 @@
 """`jobs`: what agents were asked to do, and how it went."""
 
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +12,23 @@ from towline.cli.options import Output, client
 from towline.cli.output import Column, Format, ago, done, show_facts, show_list, state
 
 app = typer.Typer(help="Jobs: what agents were asked to do.", invoke_without_command=True)
+
+
+class JobState(StrEnum):
+    """How far a job is."""
+
+    QUEUED = "queued"
+    WAITING = "waiting"
+    SENT = "sent"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"
+    EXPIRED = "expired"
+
+
 JobId = Annotated[str, typer.Argument(help="Id of a job.", metavar="JOB")]
 
 
@@ -22,7 +40,7 @@ def register(root: typer.Typer) -> None:
 def _list(
     context: typer.Context,
     cluster: Annotated[str, typer.Option(help="Only of this cluster.")] = "",
-    wanted: Annotated[str, typer.Option("--state", help="Only in this state.")] = "",
+    wanted: Annotated[JobState | None, typer.Option("--state", help="Only in this state.")] = None,
     most: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 50,
     output: Output = Format.TABLE,
 ) -> None:
@@ -31,7 +49,8 @@ def _list(
         return
     with client() as api:
         items = api.items("jobs", most=most, cluster=cluster, state=wanted)
-        show_list(items, output, COLUMNS, empty="no jobs yet; a deploy makes one")
+        none = "no such job" if cluster or wanted else "no jobs yet; a deploy makes one"
+        show_list(items, output, COLUMNS, empty=none)
 
 
 @app.command("show")
