@@ -84,7 +84,7 @@ class Bench:
 
     @property
     def agent_pid(self) -> int:
-        return child(self.server_pid, "agent", "run")
+        return child(self.server_pid, "towline.agent")
 
     def get(self, path: str, **parameters: Any) -> Any:
         """Return what the API answers."""

@@ -72,6 +72,7 @@ class Inventory:
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
         self._is_read = False
+        self._looking = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Inventory {len(self._containers)} containers, {len(self._projects)} projects>"
@@ -96,15 +97,11 @@ class Inventory:
         """Tell what the engine's events have said so far without gathering more of them."""
         if not self._is_read:
             return
-        dirty, self._dirty = self._dirty, set()
         try:
             async with asyncio.timeout(TELL_TIMEOUT):
-                await self._look_at(dirty)
+                await self._look_and_tell()
         except (DockerError, TimeoutError):
-            self._dirty |= dirty
             self._changed.set()
-            return
-        self._compare()
 
     async def run(self) -> None:
         """Follow the engine for ever."""
@@ -151,11 +148,20 @@ class Inventory:
             if self._changed.is_set():
                 await self._clock.sleep(self.interval)
                 self._changed.clear()
-                dirty, self._dirty = self._dirty, set()
-                await self._look_at(dirty)
-                self._compare()
+                await self._look_and_tell()
             else:
                 await self._reread()
+
+    async def _look_and_tell(self) -> None:
+        """Look at what has changed, and tell it; one after another, so that whoever waited has been told."""
+        async with self._looking:
+            dirty, self._dirty = self._dirty, set()
+            try:
+                await self._look_at(dirty)
+            except BaseException:
+                self._dirty |= dirty
+                raise
+            self._compare()
 
     async def _reread(self) -> None:
         """Compare the engine's list with ours, and look at what differs."""
