@@ -473,7 +473,7 @@ async def test_stop_names_who_and_start_clears_it(world: World, dora: httpx.Asyn
     assert (shown["state"], shown["reason"]) == ("down", "stopped by dora")
     start = (await dora.post(f"{HERE}/start", json={"services": ["web"]})).json()["job"]
     await world.end(start["id"], "succeeded")
-    assert (await dora.get(HERE)).json()["reason"] == "web: no container"
+    assert (await dora.get(HERE)).json()["reason"] == "no container"
     unknown = await dora.post(f"{HERE}/restart", json={"services": ["nothing"]})
     assert (unknown.status_code, "web" in unknown.json()["error"]["hint"]) == (422, True)
 
