@@ -20,6 +20,8 @@ from towline.cli.logs import LogPrinter
 
 LINE_BYTES = 100
 PAUSE_MICROSECONDS = 20_000
+WARM_LINES = 100
+"""Lines that are not counted: they come while the reader itself starts."""
 AGE_GOAL_MS = 100.0
 RATE_GOAL = 20.0
 WINDOW_BYTES = 256 * 1024
@@ -51,8 +53,10 @@ def stamps_of_cli(bench: Bench, project: str, lines: int) -> Iterator[float]:
         command, env=bench.product.environment, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
     )
     assert reader.stdout is not None
-    for _ in range(lines):
-        yield age(reader.stdout.readline())
+    for number in range(WARM_LINES + lines):
+        line = reader.stdout.readline()
+        if number >= WARM_LINES:
+            yield age(line)
     reader.terminate()
     reader.wait()
     reader.stdout.close()
@@ -70,8 +74,9 @@ def stamps_of_page(bench: Bench, project: str, lines: int) -> Iterator[float]:
                 for line in text.decode().splitlines():
                     if not line.startswith("--"):
                         came += 1
-                        yield age(line)
-            if came >= lines:
+                        if came > WARM_LINES:
+                            yield age(line)
+            if came >= WARM_LINES + lines:
                 return
 
 
