@@ -50,6 +50,10 @@ def project(bed: Bed) -> Iterator[str]:
     name = f"w1-{secrets.token_hex(4)}"
     try:
         assert bed.ended(bed.deploy(name, text("one"))["id"])["state"] == "succeeded"
+        once = containers_of(name)["once"]  # a run that a later deploy interrupts may have to be run again
+        bed.wait(
+            lambda: docker("inspect", "-f", "{{.State.Status}}", once) == "exited", "the one-shot to have ended", 30
+        )
         yield name
     finally:
         bed.relay.heal()
