@@ -32,6 +32,10 @@ REPLACED_PAUSE = 5.0
 M = TypeVar("M", bound=link.Message)
 
 
+TOLD_AGAIN = (link.JobAccepted, link.JobProgress, link.JobResult, link.JobsHeld)
+"""What an agent tells again after each connect until it is stored: a link that lost one of these has to begin anew."""
+
+
 @dataclass(slots=True)
 class Link:
     """One agent's connection to this process."""
@@ -237,7 +241,13 @@ class Links:
         if handler is None:
             _log.debug("message ignored", agent=one.agent_id, message=type(message).__name__)
             return
-        await handler(one, message)
+        try:
+            await handler(one, message)
+        except ApiError as error:
+            if not isinstance(message, TOLD_AGAIN):
+                raise
+            _log.warning("not stored, the agent is asked to come back and tell it again", why=error.message)
+            one.session.close(link.CLOSE_DRAINING, "the database did not take it")
 
 
 def away(name: str = "", last_seen_at: datetime | None = None) -> ApiError:
