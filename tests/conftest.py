@@ -13,6 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 import pytest_socket
+import structlog
 
 from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid, sshd
 from tests.testbed.engine import PrivateEngine
@@ -77,6 +78,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def pytest_runtest_teardown() -> None:
     pytest_socket.enable_socket()
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """Undo what a test did to the log of this process: `capture_logs` of a later test would see nothing."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

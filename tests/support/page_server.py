@@ -14,7 +14,6 @@ from typing import Any, Self, TypeVar
 import uvloop
 from tests.support.control_app import grant_row
 
-from towline.control import logging
 from towline.control.access.actor import Actor
 from towline.control.access.permissions import Reach, Right, Role
 from towline.control.app import ControlPlane
@@ -47,7 +46,6 @@ class PageServer:
         self.url = ""
 
     def __enter__(self) -> Self:
-        logging.configure("error", "json")
         self._thread.start()
         assert self._ready.wait(START_TIMEOUT), "the server did not start"
         if self._failed:

@@ -1,7 +1,6 @@
 """The agent's log: readable by programs, and without tokens or local variables."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -9,13 +8,6 @@ import structlog
 from towline.agent import logging
 from towline.agent.errors import SettingsError
 from towline.wire import tokens
-
-
-@pytest.fixture(autouse=True)
-def untouched() -> Iterator[None]:
-    before = structlog.get_config()
-    yield
-    structlog.configure(**before)
 
 
 def test_tokens_and_local_variables_are_not_logged(capsys: pytest.CaptureFixture[str]) -> None:
