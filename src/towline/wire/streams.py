@@ -81,6 +81,23 @@ class Bundle(_Target, frozen=True, tag="bundle"):
     size: int
 
 
+class Kube(_Target, frozen=True, tag="kube"):
+    """The Kubernetes API of the agent's own cluster: HTTP/1.1 requests one after the other, and raw bytes after a 101.
+
+    The agent turns the identity into impersonation and refuses a stream without one. It has one fixed upstream: no
+    address travels here.
+    """
+
+    user: str = ""
+    """`towline:NAME`; never a bare name, never `system:`."""
+    groups: tuple[str, ...] = ()
+    """`towline:role:ROLE`, `towline:team:TEAM`; at least one."""
+    extra: dict[str, tuple[str, ...]] = {}
+    """Lower-case keys such as `towline.dev/session`, to values."""
+    direct: bool = False
+    """True: our own reads with the agent's rights, and no identity may be named. Never the result of an absent one."""
+
+
 class Measure(_Target, frozen=True, tag="measure"):
     """Throughput test. `down`: the agent sends zeros until the stream is closed; `up`: it reads and, at the end
     of input, answers with 8 bytes, the count it read, big-endian."""
@@ -89,7 +106,7 @@ class Measure(_Target, frozen=True, tag="measure"):
     seconds: float = 3.0
 
 
-Target = Tcp | Service | Exec | Logs | Bundle | Measure
+Target = Tcp | Service | Exec | Logs | Bundle | Kube | Measure
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
