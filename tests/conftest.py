@@ -5,6 +5,7 @@ Fixtures of Towline's own (a control plane, an agent, a tunnel) live in tests/su
 
 import os
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,8 @@ def need(config: pytest.Config, part: str) -> Any:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[LEFT_OUT] = {}
+    # A shell's background job ignores Ctrl-C, and so would every command that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Two shared cores make any deadline a coin toss; a failing example prints what runs it again.
     hypothesis.settings.register_profile("towline", deadline=None, print_blob=True)
     hypothesis.settings.load_profile("towline")
