@@ -30,6 +30,8 @@ class JoinToken(Base):
     networks: Mapped[list[str]] = mapped_column(default=list)
     """Networks (CIDR) it may be used from; empty: any."""
     approval_required: Mapped[bool] = mapped_column(default=False)
+    max_instances: Mapped[int] = mapped_column(default=1)
+    """Instances that its agent may run at once: replicas in a cluster, and those that come while others go."""
     max_uses: Mapped[int] = mapped_column(default=1)
     used: Mapped[int] = mapped_column(default=0)
     revoked: Mapped[bool] = mapped_column(default=False)
@@ -56,6 +58,8 @@ class Agent(Base):
     """Grows with every connect. An order carries it; only the newest link's orders count."""
     generation: Mapped[int] = mapped_column(default=1)
     acked_generation: Mapped[int] = mapped_column(default=1)
+    max_instances: Mapped[int] = mapped_column(default=1)
+    """1: the generation is counted here. More: each instance has a row of its own, and its own generation."""
     resync: Mapped[bool] = mapped_column(default=False)
     """Re-admitted: the next generation presented counts, whatever it is."""
     instance_id: Mapped[str] = mapped_column(String(64), default="")
@@ -75,6 +79,29 @@ class Agent(Base):
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime | None]
     rotate_requested_at: Mapped[datetime | None]
+
+
+class AgentInstance(Base):
+    """One of several declared installations of an agent that share its key: a pod of a Deployment with replicas."""
+
+    __tablename__ = "agent_instance"
+
+    agent_id: Mapped[str] = mapped_column(ID, ForeignKey("agent.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """What its processes' instance ids begin with."""
+    instance_id: Mapped[str] = mapped_column(String(64))
+    """Of the process that connected last."""
+    epoch: Mapped[int] = mapped_column(default=0)
+    """The agent's epoch at that connect."""
+    generation: Mapped[int] = mapped_column(default=0)
+    acked_generation: Mapped[int] = mapped_column(default=0)
+    takeovers: Mapped[list[Any]] = mapped_column(default=list)
+    suspect_reason: Mapped[str] = mapped_column(String(500), default="")
+    """Why this installation alone is turned away; its successor is a new one."""
+    version: Mapped[str] = mapped_column(String(64), default="")
+    address: Mapped[str] = mapped_column(String(64), default="")
+    first_seen_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime]
 
 
 class AgentKey(Base):
