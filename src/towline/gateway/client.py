@@ -18,10 +18,11 @@ from typing import cast
 import structlog
 
 from towline.gateway.context import EdgeContext
+from towline.gateway.decided import DecidedExchange
 from towline.gateway.errors import error_answer
 from towline.gateway.exchange import Exchange, Phase
 from towline.gateway.forwarded import believe_proxy
-from towline.gateway.interfaces import Answer, Peer, Route, ToApi, ToLink, ToTarget
+from towline.gateway.interfaces import Answer, Detour, Later, Peer, Route, ToApi, ToLink, ToTarget
 from towline.gateway.paths import api_path_problem
 from towline.gateway.upgrades import check_upgrade, is_websocket
 from towline.wire.http1 import Framing, HeadError, RequestBuffer, RequestHead, parse_request_head
@@ -202,8 +203,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _begin(self, head: RequestHead, raw: bytes, peer: Peer) -> None:
         route = self._route(head, peer)
-        if isinstance(route, ToLink) and is_websocket(head):
-            self._hand_over(raw, peer)
+        if isinstance(route, Detour) and self._take(route, head, raw, peer):
             return
         self._state = _BUSY
         self._deadline = _FOREVER
@@ -222,6 +222,20 @@ class ClientConnection(asyncio.Protocol):
         except Exception:
             _log.exception("forwarding failed", host=head.host, request=exchange.request_id)
             self.abort()
+
+    def _take(self, route: Route, head: RequestHead, raw: bytes, peer: Peer) -> bool:
+        """Begin what is not simply forwarded or answered; return False for an agent's link that asks for none."""
+        if isinstance(route, Later):
+            self._state = _BUSY
+            self._deadline = _FOREVER
+            self._window_start, self._window_bytes = self.context.now(), 0
+            self.exchange = exchange = DecidedExchange(self, head, peer, self.context.next_request_id(), route)
+            exchange.decide()
+            return True
+        if isinstance(route, ToLink) and is_websocket(head):
+            self._hand_over(raw, peer)
+            return True
+        return False
 
     def _route(self, head: RequestHead, peer: Peer) -> Route:
         if self._sni is not None and head.host != self._sni and not peer.trusted_proxy:

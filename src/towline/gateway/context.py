@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from towline.aio.tasks import TaskOwner
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.interfaces import AccessLog, Connector, LinkAcceptor, Router
 from towline.gateway.options import EdgeOptions
@@ -46,6 +47,8 @@ class EdgeContext:
     access_log: AccessLog | None = None
     connections: set[Swept] = field(default_factory=set)
     is_draining: bool = False
+    decisions: TaskOwner = field(default_factory=lambda: TaskOwner("edge/decisions"))
+    """Look-ups of routes that take time; one task for each request that waits."""
     _request_prefix: str = field(default_factory=lambda: secrets.token_hex(6))
     _request_numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 

@@ -102,6 +102,7 @@ class Edge:
         self._context.is_draining = True
         await self._listener.close()
         await self._sweeper.close()
+        await self._context.decisions.close()
         for connection in list(self._context.connections):
             connection.abort()
         self._context.pools.close()

@@ -21,6 +21,9 @@ class UpstreamError(Exception):
 
     status = 502
     code = "upstream_unreachable"
+    refusal = ""
+    """Why no connection came about: the code of an agent's refusal (`wire.streams.Answer`), or `away` or `full` when
+    there was nobody to ask. Empty: there was a connection, and it was lost."""
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -64,7 +67,9 @@ def as_upstream_error(error: Exception | None) -> UpstreamError:
     if isinstance(error, UpstreamError):
         return error
     if isinstance(error, TargetRefused):
-        return _REFUSALS.get(error.code, UpstreamRefused)(str(error))
+        refused = _REFUSALS.get(error.code, UpstreamRefused)(str(error))
+        refused.refusal = error.code
+        return refused
     if isinstance(error, TunnelClosed):
         return UpstreamAway(str(error))
     return UpstreamUnreachable(str(error) if error is not None else "the target hung up")

@@ -44,7 +44,12 @@ _EDGE, _API, _TARGET = RouteKind.EDGE, RouteKind.API, RouteKind.TARGET
 
 
 class Exchange:
-    """See the module. Created by a client connection for each request that goes to an upstream."""
+    """See the module. Created by a client connection for each request that goes to an upstream.
+
+    `decided.DecidedExchange` overrides how requests to clusters differ: those methods stay, by name.
+    """
+
+    _answer_lines = staticmethod(answer_lines)
 
     __slots__ = (
         "_answer_framing",
@@ -299,7 +304,7 @@ class Exchange:
             raise HeadError(502, "bad_answer", "too many interim answers")
         wanted = self.head.expects_continue if answer.status == 100 else self.head.minor == 1
         if wanted:
-            self._send(b"%s%s\r\n" % (status_line(answer), answer_lines(answer)))
+            self._send(b"%s%s\r\n" % (status_line(answer), self._answer_lines(answer)))
 
     def _begin_answer(self, answer: ResponseHead) -> None:
         upstream = self.upstream
@@ -310,7 +315,7 @@ class Exchange:
         self._keep_upstream = answer.keep_alive and framing is not _UNTIL_CLOSE and self.head.upgrade is None
         if not self.is_request_done or self.head.upgrade is not None or self._client.must_close:
             self._keep_client = False
-        head = b"%s%s%s\r\n" % (status_line(answer), answer_lines(answer), self._framing_lines(answer, framing))
+        head = b"%s%s%s\r\n" % (status_line(answer), self._answer_lines(answer), self._framing_lines(answer, framing))
         if framing is _NONE:
             self._send(head)
             self._end_answer()
@@ -387,7 +392,7 @@ class Exchange:
         self.status = 101
         self._client.context.counters.upgrades += 1
         switch = b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % answer.upgrade
-        self._send(status_line(answer) + answer_lines(answer) + switch + upstream.buffer.take())
+        self._send(status_line(answer) + self._answer_lines(answer) + switch + upstream.buffer.take())
         held = self._client.begin_pipe()
         if held:
             self.client_data(held)
@@ -415,7 +420,7 @@ class Exchange:
         body = answer.body
         if body is None:
             body = error_body(answer.code, answer.message, self.request_id)
-        data = build_answer(answer.status, body, answer.content_type, close=not keep)
+        data = build_answer(answer.status, body, answer.content_type, answer.lines, close=not keep)
         self._send(data[: -len(body)] if body and self.head.method == b"HEAD" else data)
         linger = not self.is_request_done
         self._finish(answer.code)

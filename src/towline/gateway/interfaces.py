@@ -7,12 +7,13 @@ No behaviour lives here.
 import asyncio
 import enum
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from towline.gateway.errors import UpstreamError
-from towline.wire.http1 import RequestHead
+from towline.wire.http1 import RequestHead, ResponseHead
+from towline.wire.http1_build import Line
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class RouteKind(enum.Enum):
     API = "api"
     LINK = "link"
     TARGET = "target"
+    KUBERNETES = "kubernetes"
     EDGE = "edge"
 
     __hash__ = object.__hash__  # members are single objects; the default hashes a string in Python for each request
@@ -82,8 +84,14 @@ class ToApi:
     """Send the request to the API and the dashboard."""
 
 
+class Detour:
+    """A route that is neither forwarded nor answered at once."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
-class ToLink:
+class ToLink(Detour):
     """Give the whole connection to the acceptor of agent links."""
 
 
@@ -109,9 +117,68 @@ class Answer:
     message: str
     body: bytes | None = None
     content_type: bytes = b"application/json"
+    lines: tuple[Line, ...] = ()
+    """Further header fields."""
 
 
-Route = ToApi | ToLink | ToTarget | Answer
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a request through `ToCluster` ended. Status 0: without an answer."""
+
+    status: int
+    outcome: str
+    """As in `AccessRecord`."""
+    detail: str
+    received_bytes: int
+    sent_bytes: int
+    seconds: float
+
+
+class Treatment(Protocol):
+    """How one request through `ToCluster` is dealt with. Made for this request alone."""
+
+    def upstream_head(self, head: RequestHead, request_id: str) -> bytes:
+        """Return the whole head to send upstream, framed as the client framed its body."""
+
+    def answer_lines(self, answer: ResponseHead) -> bytes:
+        """Return the field lines of an answer that travel on, but for those about framing and connection.
+
+        Called for interim answers too. Raises: HeadError: the client must not see this answer.
+        """
+
+    def begin(self, cut: Callable[[str, str], None]) -> None:
+        """The request goes out now. `cut(code, why)` ends it at any time: with an error, or by breaking it off."""
+
+    def end(self, ended: Ended) -> None:
+        """It is over, whichever way. Called once, and only after `begin`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToCluster:
+    """Send the request to a cluster's API, treated as its own `treatment` says. Only a `Later` leads here.
+
+    Connections are pooled by `connector`: one for each identity that a request can have.
+    """
+
+    name: str
+    connector: Connector
+    treatment: Treatment
+
+
+@dataclass(frozen=True, slots=True)
+class Later(Detour):
+    """A route that somebody has to look up first. The client's body waits; a client that goes cancels the look-up.
+
+    `decide(head, peer, request_id)` returns the route, or something to wait for. `refusal(head, status, code, message,
+    error)` words every error of this request: in the shape its clients read, with nothing they may not know.
+    """
+
+    decide: Callable[[RequestHead, Peer, str], "Decided | Coroutine[Any, Any, Decided]"]
+    refusal: "Callable[[RequestHead, int, str, str, UpstreamError | None], Answer]"
+
+
+Decided = Answer | ToCluster
+Route = ToApi | ToLink | ToTarget | Answer | Later
 
 
 class Router(Protocol):

@@ -24,9 +24,17 @@ class TunnelConnector:
     def connect(self, protocol: ConnectorProtocol, first_bytes: bytes) -> None:
         session = self.find_session()
         if session is None:
-            protocol.connection_failed(UpstreamAway("no agent of this cluster is connected"))
+            protocol.connection_failed(_away("away", "no agent of this cluster is connected"))
             return
         try:
             session.create_stream(self.target, lambda: protocol, first_bytes)  # type: ignore[return-value, arg-type]
-        except (TunnelClosed, TooManyStreams) as error:
-            protocol.connection_failed(UpstreamAway(str(error)))
+        except TunnelClosed as error:
+            protocol.connection_failed(_away("away", str(error)))
+        except TooManyStreams as error:
+            protocol.connection_failed(_away("full", str(error)))
+
+
+def _away(refusal: str, why: str) -> UpstreamAway:
+    error = UpstreamAway(why)
+    error.refusal = refusal
+    return error
