@@ -5,6 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # More words for pytest: make test ARGS="-k deploy --durations=10"
 ARGS ?=
+# Tests run side by side: what waits for containers beside what computes. Tests of one file stay together.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 SYSTEM_PARTS := docker or postgres or browser or proxies or registry or kubernetes or root or soak
 TYPED := src/towline tests/testbed tests/conftest.py scripts
 
@@ -25,10 +28,10 @@ testbed-down: ## end what the test bed started
 	@$(BIN)/python -m tests.testbed down
 
 test: testbed ## run every test on every real part that can be had here
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-quick: install ## run the tests that need no system parts
-	@$(BIN)/python -m pytest -m "not ($(SYSTEM_PARTS))" tests/unit tests/integration $(ARGS)
+	@$(PYTEST) -m "not ($(SYSTEM_PARTS))" tests/unit tests/integration $(ARGS)
 
 check: install ## lint, format, types, import contracts, documentation against code
 	@$(BIN)/ruff check .
