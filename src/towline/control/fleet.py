@@ -59,6 +59,7 @@ class Fleet:
             audit,
             owner=self.replica,
             live_instance=self.links.live_instance,
+            live_instances=self.links.live_instances,
             cut=self.links.cut,
             clock=clock,
         )

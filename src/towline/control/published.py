@@ -80,7 +80,7 @@ class PublishedRoutes:
         links = self._control.fleet.links
 
         def session() -> Session | None:
-            found = links.of_cluster(cluster_id)
+            found = links.for_stream(cluster_id)
             return found.session if found is not None else None
 
         return ToTarget(name, TunnelConnector(session, streams.Tcp(host=target.host, port=target.port)))

@@ -158,6 +158,12 @@ class LinkSession:
         return self.channel.closed
 
     @property
+    def silence(self) -> float:
+        """Seconds since the last byte from the other side."""
+        protocol = self.channel.protocol
+        return self._clock.monotonic() - protocol.heard_at if protocol is not None else 0.0
+
+    @property
     def stream_count(self) -> int:
         return self.mux.yamux.stream_count
 

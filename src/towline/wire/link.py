@@ -128,6 +128,10 @@ class Update(Message, frozen=True):
     key: str = ""
 
 
+class Lead(Message, frozen=True):
+    """Of several instances of one agent, this one speaks for the cluster from now on: it tells everything again."""
+
+
 class SettingsChanged(Message, frozen=True):
     """Settings of the link changed."""
 
@@ -379,6 +383,7 @@ TYPES: dict[str, type[Message]] = {
     "job_stored": JobStored,
     "jobs_held": JobsHeld,
     "trust": Trust,
+    "lead": Lead,
     "settings": SettingsChanged,
     "rotate_key": RotateKey,
     "key_rotation": KeyRotation,
@@ -435,6 +440,11 @@ def decode(text: bytes | bytearray | memoryview) -> Message:
 def connect_text(*, origin: str, nonce: str, agent_id: str, key_id: str, instance_id: str, generation: int) -> bytes:
     """Text that an agent signs to connect; fields are joined by newlines, none may hold one."""
     return _signed(CONNECT_CONTEXT, origin, nonce, agent_id, key_id, instance_id, str(generation))
+
+
+def installation(instance_id: str) -> str:
+    """Return the part of an instance id that its restarts share: a state folder's, without the process's own."""
+    return instance_id.partition("-")[0][:64]
 
 
 def enrol_text(*, origin: str, token_id: str, keys_sha256: str, nonce: str) -> bytes:

@@ -52,33 +52,32 @@ class Admit:
     first_use: bool = False
     retire: tuple[tuple[str, datetime], ...] = ()
     """Keys that end, and when."""
+    instance: dict[str, Any] = field(default_factory=dict)
+    """What is written of the instance, for an agent that may run several."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deny:
-    """Turn it away; with `quarantine`, put the agent aside and write `values`."""
+    """Turn it away; with `quarantine`, put the agent (or its one `instance`) aside and write `values`."""
 
     refusal: Refusal
     quarantine: bool = False
     values: dict[str, Any] = field(default_factory=dict)
+    instance: dict[str, Any] = field(default_factory=dict)
 
 
 Decision = Admit | Deny
 
 
 def decide(row: Agent, known_keys: Sequence[AgentKey], attempt: Attempt, turn: Turn, live_instance: str) -> Decision:
-    """Decide on one attempt.
+    """Decide on one attempt of an agent that runs one instance.
 
     Args: live_instance: the instance of this agent whose link is up now; empty when there is none.
     """
     hello = attempt.hello
-    key = next((one for one in known_keys if one.id == hello.key_id), None)
-    if key is None:
-        return Deny(refusals.UNKNOWN_KEY)
-    if not keys.verify(key.public_key, hello.signature, signed_text(attempt)):
-        return Deny(refusals.BAD_SIGNATURE)
-    if key.expires_at is not None and key.expires_at <= turn.now:
-        return Deny(refusals.EXPIRED_KEY)
+    key = proven(known_keys, attempt, turn)
+    if isinstance(key, Deny):
+        return key
     known = clones.Generations(row.generation, row.acked_generation, row.resync)
     verdict = clones.judge_generation(known, hello.generation)
     if isinstance(verdict, clones.Stale):
@@ -87,10 +86,28 @@ def decide(row: Agent, known_keys: Sequence[AgentKey], attempt: Attempt, turn: T
         return Deny(refusal)
     if not PROTOCOLS & set(hello.protocols):
         return Deny(refusals.PROTOCOL)
-    takeovers = _takeovers(row, hello.instance_id, live_instance, turn)
+    takeovers = takeovers_with(row.takeovers, hello.instance_id, live_instance, turn)
     if clones.is_duel(takeovers, turn.seconds):
         return _quarantine(row, attempt, turn, refusals.DUEL)
-    return _admit(row, known_keys, key, attempt, turn, verdict, takeovers)
+    values: dict[str, Any] = {
+        "generation": verdict.issue,
+        "acked_generation": row.acked_generation if row.resync else max(hello.generation, row.acked_generation),
+        "takeovers": [[one.at, one.instance_id] for one in takeovers],
+    }
+    return admit(row, known_keys, key, attempt, turn, values, ahead=verdict.ahead)
+
+
+def proven(known_keys: Sequence[AgentKey], attempt: Attempt, turn: Turn) -> AgentKey | Deny:
+    """Return the key that signed an attempt, or why it proves nothing."""
+    hello = attempt.hello
+    key = next((one for one in known_keys if one.id == hello.key_id), None)
+    if key is None:
+        return Deny(refusals.UNKNOWN_KEY)
+    if not keys.verify(key.public_key, hello.signature, signed_text(attempt)):
+        return Deny(refusals.BAD_SIGNATURE)
+    if key.expires_at is not None and key.expires_at <= turn.now:
+        return Deny(refusals.EXPIRED_KEY)
+    return key
 
 
 def signed_text(attempt: Attempt) -> bytes:
@@ -121,25 +138,24 @@ def refusal_by_state(state: str, reason: str) -> Refusal | None:
     return None
 
 
-def _admit(
+def admit(
     row: Agent,
     known_keys: Sequence[AgentKey],
     key: AgentKey,
     attempt: Attempt,
     turn: Turn,
-    verdict: clones.Accepted,
-    takeovers: Sequence[clones.Takeover],
+    values: dict[str, Any],
+    *,
+    ahead: bool = False,
 ) -> Admit:
+    """Let an agent in, and note who and whence; `values` are written too."""
     hello = attempt.hello
     newest = max(known_keys, key=lambda one: (one.created_at, one.id))
     retire = tuple(
         (one.id, turn.now + OLD_KEY_LIFETIME) for one in known_keys if one is not newest and one.expires_at is None
     )
-    values: dict[str, Any] = {
-        "generation": verdict.issue,
-        "acked_generation": row.acked_generation if row.resync else max(hello.generation, row.acked_generation),
+    values = values | {
         "instance_id": hello.instance_id[:64],
-        "takeovers": [[one.at, one.instance_id] for one in takeovers],
         "version": hello.version[:64],
         "address": attempt.address,
         "last_seen_at": turn.now,
@@ -148,15 +164,16 @@ def _admit(
         values["rotate_requested_at"] = (
             None if row.rotate_requested_at and _is_new(key, row) else row.rotate_requested_at
         )
-    return Admit(values, ahead=verdict.ahead, first_use=key.used_at is None, retire=retire if key is newest else ())
+    return Admit(values, ahead=ahead, first_use=key.used_at is None, retire=retire if key is newest else ())
 
 
 def _is_new(key: AgentKey, row: Agent) -> bool:
     return row.rotate_requested_at is not None and key.created_at >= row.rotate_requested_at
 
 
-def _takeovers(row: Agent, instance_id: str, live_instance: str, turn: Turn) -> list[clones.Takeover]:
-    kept = [clones.Takeover(float(at), str(one)) for at, one in row.takeovers]
+def takeovers_with(stored: Sequence[Any], instance_id: str, live_instance: str, turn: Turn) -> list[clones.Takeover]:
+    """Return the recent takeovers, this one among them when another live instance has to go for it."""
+    kept = [clones.Takeover(float(at), str(one)) for at, one in stored]
     if live_instance and live_instance != instance_id:
         kept.append(clones.Takeover(turn.seconds, instance_id))
     return list(clones.recent(kept, turn.seconds))
@@ -167,11 +184,12 @@ def _quarantine(row: Agent, attempt: Attempt, turn: Turn, reason: str) -> Deny:
     final = refusal_by_state(row.state, row.state_reason)
     if final is not None and final.final:
         return Deny(final)
-    values = {"state": AgentState.SUSPECT, "state_reason": reason, "rivals": _rivals(row, attempt, turn)}
+    values = {"state": AgentState.SUSPECT, "state_reason": reason, "rivals": rivals(row, attempt, turn)}
     return Deny(refusals.suspect(reason), quarantine=True, values=values)
 
 
-def _rivals(row: Agent, attempt: Attempt, turn: Turn) -> list[dict[str, Any]]:
+def rivals(row: Agent, attempt: Attempt, turn: Turn) -> list[dict[str, Any]]:
+    """Return the attempts that an administrator is shown, with this one."""
     seen = {
         "instance_id": attempt.hello.instance_id[:64],
         "generation": attempt.hello.generation,

@@ -84,6 +84,23 @@ REMOVED = Refusal(
 DUEL = "two machines take the link from each other with one copied identity"
 
 
+def suspect_instance(reason: str) -> Refusal:
+    return Refusal(
+        "suspect",
+        f"This instance of the agent is in quarantine: {reason}. Delete its pod; its successor is let in.",
+        pause=SUSPECT_PAUSE,
+    )
+
+
+def crowded(most: int) -> Refusal:
+    return Refusal(
+        "crowded",
+        f"All {most} declared instances of this agent are connected. Are there more replicas than its manifest "
+        "declares? Generate one with the right number, or look for who else holds its key.",
+        pause=SUSPECT_PAUSE,
+    )
+
+
 def suspect(reason: str) -> Refusal:
     return Refusal(
         "suspect",

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, select, update
 
-from towline.control.agents.models import Agent, AgentKey, JoinToken
+from towline.control.agents.models import Agent, AgentInstance, AgentKey, JoinToken
 from towline.control.db import Transaction, execute_many, now, table_of
 
 # -- join tokens -------------------------------------------------------------------------------
@@ -122,6 +122,60 @@ async def set_state(tx: Transaction, agent_id: str, *, before: Collection[str], 
         .execution_options(synchronize_session=False)
     )
     return (await tx.execute(statement)).first() is not None
+
+
+async def set_rivals(tx: Transaction, agent_id: str, rivals: Sequence[Any]) -> None:
+    """Note who tried to come in, for the administrator to look at."""
+    await tx.execute(update(Agent).where(Agent.id == agent_id).values(rivals=rivals))
+
+
+# -- instances of agents that run several --------------------------------------------------------
+
+
+async def instances_of(tx: Transaction, agent_ids: Collection[str]) -> dict[tuple[str, str], AgentInstance]:
+    """Return what is known of the instances of agents, by agent and name."""
+    if not agent_ids:
+        return {}
+    query = select(AgentInstance).where(AgentInstance.agent_id.in_(agent_ids)).order_by(AgentInstance.first_seen_at)
+    return {(row.agent_id, row.name): row for row in (await tx.execute(query)).scalars()}
+
+
+async def write_instance(
+    tx: Transaction, known: AgentInstance | None, agent_id: str, name: str, values: Mapping[str, Any]
+) -> None:
+    """Write one instance. The caller holds the agent's claim, so that nobody else writes it."""
+    if known is None:
+        known = AgentInstance(agent_id=agent_id, name=name, first_seen_at=values["last_seen_at"])
+        tx.add(known)
+    for column, value in values.items():
+        setattr(known, column, value)
+    await tx.flush()
+
+
+async def forget_instances(tx: Transaction, agent_id: str, seen_before: datetime) -> None:
+    """Remove instances that have not been seen for long: their pods are gone."""
+    await tx.execute(
+        delete(AgentInstance).where(AgentInstance.agent_id == agent_id, AgentInstance.last_seen_at < seen_before)
+    )
+
+
+async def acknowledge_instances(tx: Transaction, generations: Mapping[tuple[str, str], int]) -> None:
+    """Note which generations are on the disks of instances."""
+    table = table_of(AgentInstance)
+    statement = (
+        update(table)
+        .where(
+            table.c.agent_id == bindparam("agent"),
+            table.c.name == bindparam("slot"),
+            table.c.acked_generation < bindparam("acked"),
+        )
+        .values(acked_generation=bindparam("acked"))
+    )
+    rows = [{"agent": agent, "slot": name, "acked": acked} for (agent, name), acked in generations.items()]
+    await execute_many(tx, statement, rows)
+
+
+# -- claims of links -----------------------------------------------------------------------------
 
 
 async def acknowledge(tx: Transaction, generations: Mapping[str, int]) -> None:

@@ -71,7 +71,7 @@ class Agents:
             row = (await repository.agents_by_id(tx, [agent_id])).get(agent_id)
             known = (await repository.keys_of(tx, [agent_id]))[agent_id]
             current = next((key for key in known if key.id == current_key_id), None)
-            if row is None or row.epoch != epoch or current is None:
+            if row is None or current is None or not _is_newest(row, epoch):
                 raise BadRotation("the link is not the newest one of this agent")
             public_key = _proven(message, agent_id, epoch, current)
             same = next((key for key in known if key.public_key == public_key), None)
@@ -153,6 +153,11 @@ class Agents:
             tx, actor, action=f"agent.{verb}", target_kind="agent", target_id=row.id, target_name=row.hostname,
             cluster_id=row.cluster_id or "", detail=detail,
         )  # fmt: skip
+
+
+def _is_newest(row: Agent, epoch: int) -> bool:
+    """Tell whether a link may change the agent's keys; siblings of one agent have older epochs and count as well."""
+    return row.epoch == epoch or (row.max_instances > 1 and epoch < row.epoch)
 
 
 def _publish(tx: Transaction, row: Agent, change: str) -> None:

@@ -52,6 +52,7 @@ class Intake:
         self._db = db
         self._before_end = before_end
         self._jobs = jobs
+        self._links = links
         self._dispatcher = dispatcher
         self._tasks = TaskOwner("jobs-held")
         self._asked: set[str] | None = None
@@ -115,6 +116,8 @@ class Intake:
 
     async def held(self, one: Link, message: link.JobsHeld) -> None:
         """Compare what the agent holds with what we believe it holds; from now on it may get new orders."""
+        if not self._links.leads(one):
+            return  # jobs are its sibling's; it tells again when it has to speak for the cluster
         running, finished = set(message.running), set(message.finished)
         if await self._at_work(one.cluster_id):
             cancels: list[str] = []

@@ -64,6 +64,7 @@ class Door:
         links.on(link.Goodbye, self._goodbye)
         links.on(link.Error, self._error)
         links.on_down(self._down)
+        links.on_lead(self._lead)
 
     # -- the handshake -----------------------------------------------------------------------
 
@@ -100,12 +101,14 @@ class Door:
     async def admitted(self, session: LinkSession, admission: Admission) -> None:
         admitted: Admitted
         admitted, capabilities = admission.context
-        self._admissions.acknowledged(admitted.agent_id, admitted.generation)
-        self._links.attach(session, admitted)
-        self._reports.connected(admitted.cluster_id, admitted.org_id, session.remote_address)
-        if capabilities:
+        self._admissions.acknowledged(admitted.agent_id, admitted.generation, admitted.slot)
+        one = self._links.attach(session, admitted)
+        leads = self._links.leads(one)
+        if leads:
+            self._reports.connected(admitted.cluster_id, admitted.org_id, session.remote_address)
+        if leads and capabilities:
             self._reports.capabilities(admitted.cluster_id, admitted.org_id, capabilities)
-        if admitted.rotate_key:
+        if admitted.rotate_key and leads:
             await session.send(link.RotateKey())
 
     # -- what links say --------------------------------------------------------------------------
@@ -117,16 +120,18 @@ class Door:
         if abs(offset) > CLOCK_TOLERANCE and abs(one.clock_offset) <= CLOCK_TOLERANCE:
             _log.warning("clock of the agent differs", agent=one.agent_id, seconds=round(offset))
         one.clock_offset, one.reconnects = offset, message.reconnects
-        self._reports.heartbeat(one.cluster_id, one.org_id, message)
+        if self._links.leads(one):
+            self._reports.heartbeat(one.cluster_id, one.org_id, message)
         await one.session.send(link.HeartbeatAck(sent_at=message.sent_at, server_time=now))
 
     async def _facts(self, one: Link, message: link.Facts) -> None:
         offset = round(one.clock_offset, 1) if abs(one.clock_offset) > CLOCK_TOLERANCE else 0.0
         facts = msgspec.structs.replace(message, time_offset=offset or message.time_offset)
-        self._reports.facts(one.cluster_id, one.org_id, facts)
+        if self._links.leads(one):
+            self._reports.facts(one.cluster_id, one.org_id, facts)
 
     async def _inventory(self, one: Link, message: link.Inventory) -> None:
-        if not one.pending:
+        if not one.pending and self._links.leads(one):
             self._reports.inventory(one.cluster_id, one.org_id, message)
 
     async def _key_rotation(self, one: Link, message: link.KeyRotation) -> None:
@@ -148,3 +153,8 @@ class Door:
         self._admissions.released(one.agent_id, one.epoch)
         if self._links.of_agent(one.agent_id) is None and not self._links.is_connected(one.cluster_id):
             self._reports.disconnected(one.cluster_id, one.org_id, why)
+
+    def _lead(self, one: Link) -> None:
+        """The instance that spoke for the cluster is gone: the next one tells everything again."""
+        self._reports.connected(one.cluster_id, one.org_id, one.session.remote_address)
+        one.session.send_now(link.Lead())

@@ -26,6 +26,8 @@ _log = get_logger("links")
 
 SAMPLES = 20
 """Round trips kept per link: ten minutes of heartbeats."""
+SILENT = 20.0
+"""Seconds without a byte from an agent after which new streams go to another one: agents ping every 15."""
 REPLACED_PAUSE = 5.0
 """Seconds an instance that was pushed aside stays away: the newer one is there."""
 
@@ -52,10 +54,24 @@ class Link:
     said_goodbye: str = ""
     jobs_known: bool = False
     """The agent has said which jobs it holds: from now on it may get new ones."""
+    speaks: bool = True
+    """It spoke for its cluster when it was looked at last."""
+    leaving: bool = False
+    """It was told to go: nothing new is given to it."""
 
     @property
     def agent_id(self) -> str:
         return self.admitted.agent_id
+
+    @property
+    def slot(self) -> str:
+        """Name of the instance, of an agent that may run several; else empty."""
+        return self.admitted.slot
+
+    @property
+    def works(self) -> bool:
+        """Whether it may be given something."""
+        return not self.pending and not self.leaving and self.session.closed is None
 
     @property
     def cluster_id(self) -> str:
@@ -95,11 +111,13 @@ class Links:
 
     def __init__(self, *, clock: Clock = REAL_CLOCK) -> None:
         self._clock = clock
-        self._by_agent: dict[str, Link] = {}
+        self._by_agent: dict[str, dict[str, Link]] = {}
+        """Per agent the present link of each of its instances; most run one, whose name is empty."""
         self._by_cluster: dict[str, list[Link]] = {}
         self._handlers: dict[type[link.Message], Handler[link.Message]] = {}
         self._up: list[UpHandler] = []
         self._down: list[DownHandler] = []
+        self._lead: list[UpHandler] = []
         self.ended: Counter[str] = Counter()
         """Links that ended, by what ended them; for metrics."""
         self.begun = 0
@@ -107,13 +125,13 @@ class Links:
         self._drain_pause = 0.0
 
     def __repr__(self) -> str:
-        return f"<Links {len(self._by_agent)} up>"
+        return f"<Links {len(self)} up>"
 
     def __len__(self) -> int:
-        return len(self._by_agent)
+        return sum(map(len, self._by_agent.values()))
 
     def __iter__(self) -> Iterator[Link]:
-        return iter(tuple(self._by_agent.values()))
+        return iter([one for own in self._by_agent.values() for one in own.values()])
 
     # -- who wants to know ---------------------------------------------------------------------
 
@@ -129,17 +147,39 @@ class Links:
         """Call a handler with each link that ended and why; `is_connected` is already false, unless it was replaced."""
         self._down.append(handler)
 
+    def on_lead(self, handler: UpHandler) -> None:
+        """Call a handler with each link that speaks for its cluster because the one that did is gone."""
+        self._lead.append(handler)
+
     # -- reaching agents -----------------------------------------------------------------------
 
     def of_agent(self, agent_id: str) -> Link | None:
-        return self._by_agent.get(agent_id)
+        """Return the link of an agent; of several instances the one that came first."""
+        return next(iter(self._by_agent.get(agent_id, {}).values()), None)
+
+    def all_of_agent(self, agent_id: str) -> tuple[Link, ...]:
+        """Return the links of every instance of an agent."""
+        return tuple(self._by_agent.get(agent_id, {}).values())
 
     def of_cluster(self, cluster_id: str) -> Link | None:
-        """Return the newest link of a cluster whose agent may work."""
-        for one in reversed(self._by_cluster.get(cluster_id, ())):
-            if not one.pending and one.session.closed is None:
-                return one
-        return None
+        """Return the link that speaks for a cluster: it gets the jobs, and what it reports is believed.
+
+        Of several agents it is the newest, of its instances the one that has been there longest.
+        """
+        working = [one for one in self._by_cluster.get(cluster_id, ()) if one.works]
+        return next((one for one in working if one.agent_id == working[-1].agent_id), None)
+
+    def for_stream(self, cluster_id: str) -> Link | None:
+        """Return the link that a new stream of a cluster goes to: the least busy one of those that are well."""
+        working = [one for one in self._by_cluster.get(cluster_id, ()) if one.works]
+        if len(working) < 2:
+            return working[0] if working else None
+        alive = [one for one in working if one.session.silence < SILENT] or working
+        return min(alive, key=lambda one: one.session.stream_count)
+
+    def leads(self, one: Link) -> bool:
+        """Tell whether what a link reports counts: one of several instances is believed."""
+        return not one.slot or self.of_cluster(one.cluster_id) in (None, one)
 
     def session(self, cluster_id: str) -> LinkSession:
         """Return the session of a cluster's agent. Raises: ApiError: agent_away."""
@@ -153,8 +193,12 @@ class Links:
 
     def live_instance(self, agent_id: str) -> str:
         """Return the instance whose link is up; empty when none is."""
-        found = self._by_agent.get(agent_id)
+        found = self.of_agent(agent_id)
         return found.admitted.instance_id if found is not None and found.session.closed is None else ""
+
+    def live_instances(self, agent_id: str) -> dict[str, str]:
+        """Return the names of an agent's instances whose links are up, and the process that holds each."""
+        return {one.slot: one.admitted.instance_id for one in self.all_of_agent(agent_id) if one.session.closed is None}
 
     async def send(self, cluster_id: str, message: link.Message) -> None:
         """Send a message to a cluster's agent. Raises: ApiError: agent_away."""
@@ -168,9 +212,14 @@ class Links:
     def attach(self, session: LinkSession, admitted: Admitted) -> Link:
         """Take a session whose handshake is complete; an older link of the same agent is closed."""
         new = Link(session, admitted, self._clock.now(), admitted.pending)
-        old = self._by_agent.get(admitted.agent_id)
-        self._by_agent[admitted.agent_id] = new
+        own = self._by_agent.setdefault(admitted.agent_id, {})
+        # Its number of instances may have changed meanwhile: a link without a name is of the time before, or after.
+        replaced = [one for slot, one in own.items() if not slot or not new.slot or slot == new.slot]
+        for old in replaced:
+            del own[old.slot]
+        own[new.slot] = new
         self._by_cluster.setdefault(admitted.cluster_id, []).append(new)
+        new.speaks = self.leads(new)
         self.begun += 1
         _log.info(
             "link up",
@@ -179,7 +228,7 @@ class Links:
             epoch=admitted.epoch,
             address=session.remote_address,
         )
-        if old is not None:
+        for old in replaced:
             self.supersede(old)
         session.on_close(lambda closed: self._ended(new, closed))
         session.start(lambda message: self._handle(new, message))
@@ -189,10 +238,11 @@ class Links:
             self._send_away(new)
         return new
 
-    def cut(self, agent_id: str, refusal: Refusal) -> None:
-        """End an agent's link and say why; nothing happens when it has none here."""
-        found = self._by_agent.get(agent_id)
-        if found is not None:
+    def cut(self, agent_id: str, refusal: Refusal, slot: str = "") -> None:
+        """End an agent's links, or that of one instance, and say why; nothing happens when it has none here."""
+        for found in self.all_of_agent(agent_id):
+            if slot and found.slot != slot:
+                continue
             found.session.send_now(link.Error(code=refusal.code, message=refusal.message, fatal=True))
             goodbye = link.Goodbye(reason=refusal.code, final=refusal.final, pause=refusal.pause, text=refusal.message)
             _say_goodbye(found, goodbye, refusal.close_code)
@@ -214,16 +264,19 @@ class Links:
 
     def approve(self, agent_id: str) -> None:
         """Let a pending agent work."""
-        found = self._by_agent.get(agent_id)
-        if found is not None and found.pending:
-            found.pending = False
-            for handler in self._up:
-                handler(found)
+        for found in self.all_of_agent(agent_id):
+            if found.pending:
+                found.pending = False
+                for handler in self._up:
+                    handler(found)
 
     def _ended(self, one: Link, closed: Closed) -> None:
         why = one.said_goodbye or describe(closed)
-        if self._by_agent.get(one.agent_id) is one:
-            del self._by_agent[one.agent_id]
+        own = self._by_agent.get(one.agent_id, {})
+        if own.get(one.slot) is one:
+            del own[one.slot]
+            if not own:
+                del self._by_agent[one.agent_id]
         others = [other for other in self._by_cluster.get(one.cluster_id, []) if other is not one]
         if others:
             self._by_cluster[one.cluster_id] = others
@@ -233,9 +286,19 @@ class Links:
         _log.info("link down", agent=one.agent_id, cluster=one.cluster_id, epoch=one.epoch, why=why, code=closed.code)
         for handler in self._down:
             handler(one, why)
+        self._succeed(one)
+
+    def _succeed(self, ended: Link) -> None:
+        """Let the next instance of an agent speak for the cluster when the one that did has gone."""
+        leader = self.of_cluster(ended.cluster_id)
+        if leader is None or leader.agent_id != ended.agent_id or not ended.speaks or leader.speaks:
+            return
+        leader.speaks = True
+        for handler in self._lead:
+            handler(leader)
 
     async def _handle(self, one: Link, message: link.Message) -> None:
-        if self._by_agent.get(one.agent_id) is not one:
+        if self._by_agent.get(one.agent_id, {}).get(one.slot) is not one:
             return  # a newer link took over: what the old one says does not count any more
         handler = self._handlers.get(type(message))
         if handler is None:
@@ -268,5 +331,6 @@ def describe(closed: Closed) -> str:
 
 
 def _say_goodbye(one: Link, goodbye: link.Goodbye, code: int = 1000) -> None:
+    one.leaving = True
     one.session.send_now(goodbye)
     one.session.close(code, goodbye.reason)

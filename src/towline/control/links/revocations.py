@@ -96,7 +96,8 @@ class Revocations:
                 _log.warning("links not checked", why=error.message)
                 return
             for agent_id in held[at : at + BATCH]:
-                self._apply(self._links.of_agent(agent_id), rows.get(agent_id))
+                for one in self._links.all_of_agent(agent_id):
+                    self._apply(one, rows.get(agent_id))
 
     async def _judge(self, cluster_id: str) -> None:
         """The health of a cluster depends on the state of its agent."""
@@ -106,14 +107,12 @@ class Revocations:
             if row is not None:
                 self._reports.judge_again(row.id, row.org_id)
 
-    def _apply(self, one: Link | None, standing: tuple[str, str, int] | None) -> None:
-        if one is None:
-            return
+    def _apply(self, one: Link, standing: tuple[str, str, int] | None) -> None:
         state, reason, epoch = standing or (AgentState.REMOVED, "", one.epoch)
         refusal = refusal_by_state(state, reason)
         if refusal is not None:
             self._links.cut(one.agent_id, refusal)
-        elif epoch > one.epoch:
+        elif epoch > one.epoch and not one.slot:  # the newer one of a named instance may be a sibling's
             self._links.supersede(one)
         elif state == AgentState.ACTIVE:
             self._links.approve(one.agent_id)

@@ -94,7 +94,7 @@ async def opened(fleet: Fleet, request: Request) -> AsyncIterator[Opened]:
 
     Raises: ApiError: agent_away, agent_refused, agent_timeout, container_not_found, throttled; AccessLost.
     """
-    one = fleet.links.of_cluster(request.cluster.id)
+    one = fleet.links.for_stream(request.cluster.id)
     if one is None:
         raise await fleet.clusters.away(request.cluster.id)
     async with request.access.watch(request.permission, request.resource):
