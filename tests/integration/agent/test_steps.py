@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -58,6 +60,19 @@ async def test_step_runs_once_however_often_it_is_started(steps: Steps, tmp_path
     again = subprocess.run([sys.executable, "-I", "-S", shim.__file__, run.folder], check=False)
 
     assert again.returncode == shim.ALREADY_STARTED
+    assert (tmp_path / "marks").read_text() == "x\n"
+
+
+async def test_step_begins_although_the_agent_looks_at_its_lock_in_that_moment(steps: Steps, tmp_path: Path) -> None:
+    run = steps.prepare("job", "up", shell("echo x >> marks", tmp_path))
+    looking = os.open(run.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(looking, fcntl.LOCK_EX)
+    begun = subprocess.Popen([sys.executable, "-I", "-S", shim.__file__, run.folder])
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        begun.wait(0.2)  # long enough for it to find the lock taken; too short only makes the test easier
+    os.close(looking)
+
+    assert begun.wait(PATIENCE) == 0
     assert (tmp_path / "marks").read_text() == "x\n"
 
 
