@@ -32,12 +32,12 @@ from tests.support.tunnel_pair import AnySigner, OpenDoor
 from towline.agent.policy import LocalPolicy
 from towline.agent.streams.dialling import Dialler
 from towline.agent.streams.router import StreamRouter
+from towline.aio.malloc import keep_large_blocks
 from towline.aio.tasks import TaskOwner
 from towline.gateway.api_server import ApiServer
 from towline.gateway.connectors import TcpConnector, UnixConnector
 from towline.gateway.edge import Edge
 from towline.gateway.interfaces import Peer, Route, ToApi, ToLink, ToTarget
-from towline.gateway.malloc import keep_large_blocks
 from towline.gateway.options import EdgeOptions
 from towline.gateway.paths import LINK_PATH
 from towline.gateway.tunnelled import TunnelConnector

@@ -19,6 +19,7 @@ from towline.agent.errors import StorageError
 from towline.agent.identity import Store
 from towline.agent.settings import AgentSettings
 from towline.agent.watchdog import Watchdog
+from towline.aio.malloc import keep_large_blocks
 from towline.aio.tasks import TaskOwner
 
 EXIT_STOPPED = 0
@@ -41,6 +42,7 @@ def run(settings: AgentSettings) -> int:
     import uvloop
 
     logging.configure(settings.log_level, settings.log_format)
+    keep_large_blocks()
     files.private_folder(settings.state_folder)
     with _only_one(settings.state_folder):
         policy.load(settings)

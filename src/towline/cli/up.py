@@ -41,10 +41,10 @@ def up(
     import platformdirs
     import uvloop
 
+    from towline.aio.malloc import keep_large_blocks
     from towline.cli.server import settings
     from towline.control import logging
     from towline.control.errors import StartupError
-    from towline.gateway.malloc import keep_large_blocks
 
     home = (folder or Path(platformdirs.user_data_path("towline")) / "up").expanduser().absolute()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -18,6 +18,7 @@ from pathlib import Path
 import uvloop
 
 from towline import __version__
+from towline.aio.malloc import keep_large_blocks
 from towline.aio.tasks import TaskOwner
 from towline.control import logging
 from towline.control.access import setup
@@ -31,7 +32,6 @@ from towline.control.settings import Settings
 from towline.gateway.api_server import MAX_PATH_BYTES, ApiServer
 from towline.gateway.connectors import UnixConnector
 from towline.gateway.edge import Edge
-from towline.gateway.malloc import keep_large_blocks
 from towline.gateway.options import EdgeOptions
 
 _log = get_logger("server")

@@ -2,7 +2,7 @@
 
 import platform
 
-from towline.gateway.malloc import keep_large_blocks
+from towline.aio.malloc import keep_large_blocks
 
 
 def test_thresholds_are_set_where_there_is_glibc() -> None:
