@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from towline.wire import kube_inventory
+
 PROTOCOL = "towline.v1"
 ENROL_CONTEXT = b"towline-enrol-v1"
 CONNECT_CONTEXT = b"towline-conn-v1"
@@ -274,6 +276,21 @@ class Inventory(Message, frozen=True):
     removed_projects: tuple[str, ...] = ()
 
 
+class KubeInventory(Message, frozen=True):
+    """What runs in the agent's Kubernetes cluster. With `full` it replaces what was known; else it changes entries."""
+
+    full: bool
+    about: kube_inventory.About | None = None
+    """None: unchanged."""
+    nodes: tuple[kube_inventory.Node, ...] = ()
+    namespaces: tuple[kube_inventory.Namespace, ...] = ()
+    workloads: tuple[kube_inventory.Workload, ...] = ()
+    pods: tuple[kube_inventory.Pod, ...] = ()
+    """Those alone that are not well; one that recovered is removed."""
+    events: tuple[kube_inventory.Event, ...] = ()
+    removed: tuple[kube_inventory.Reference, ...] = ()
+
+
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One line of a job's progress. `seq` counts from 1 per job, without gaps, and survives restarts."""
 
@@ -375,6 +392,7 @@ TYPES: dict[str, type[Message]] = {
     "heartbeat_ack": HeartbeatAck,
     "facts": Facts,
     "inventory": Inventory,
+    "kube_inventory": KubeInventory,
     "job": Job,
     "job_accepted": JobAccepted,
     "job_cancel": JobCancel,
