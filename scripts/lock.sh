@@ -13,6 +13,6 @@ compile "$@" pyproject.toml --extra server --extra agent --group dev --output-fi
 # Constraints, so that what users install is what the tests ran with.
 compile pyproject.toml --extra server --extra agent --constraint requirements/dev.txt --output-file requirements/server.txt
 compile pyproject.toml --extra agent --constraint requirements/dev.txt --output-file requirements/agent.txt
-for name in uv build go; do
+for name in uv build go clients; do
     compile "$@" "requirements/$name.in" --constraint requirements/dev.txt --output-file "requirements/$name.txt"
 done
