@@ -19,6 +19,7 @@ _VERBS = {b"POST": "create", b"GET": "get", b"HEAD": "get", b"PUT": "update", b"
 _NAMESPACE_SUBRESOURCES = ("status", "finalize")
 _FALSE = (b"false", b"0")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+_TERMS = re.compile(r"(?:[^\\,]|\\.|\\\Z)+", re.DOTALL)  # split at commas that are not escaped
 _TERM = re.compile(r"(.*?)(!=|==|=)(.*)", re.DOTALL)
 _ESCAPED = re.compile(r"\\([\\,=])")
 
@@ -144,19 +145,16 @@ def first_value(query: bytes, key: bytes) -> bytes | None:
 
 def _selected_name(selector: bytes) -> str:
     """Return X of a field selector that demands `metadata.name=X`, or nothing when it is malformed."""
-    found = ""
-    for term in _terms(selector.decode("utf-8", "replace")):
+    found: str | None = None
+    for term in _TERMS.findall(selector.decode("utf-8", "replace")):
         match = _TERM.fullmatch(term)
         if match is None or (value := _unescape(match[3])) is None:
             return ""
-        if not found and match[1] == "metadata.name" and match[2] != "!=":
+        if found is None and match[1] == "metadata.name" and match[2] != "!=":
             found = value
-    return "" if found in (".", "..") or "/" in found or "%" in found else found
-
-
-def _terms(selector: str) -> list[str]:
-    """Split at commas that no backslash stands before; empty terms mean nothing."""
-    return [term for term in re.split(r"(?<!\\),", selector) if term]
+    if found is None or found in (".", "..") or "/" in found or "%" in found:
+        return ""
+    return found
 
 
 def _unescape(value: str) -> str | None:

@@ -73,6 +73,7 @@ _NOT_IN_ANSWERS = _HOP | frozenset(
 """What a workload or an API server could do to our whole origin, beside the fields of one hop."""
 _NOT_IN_ANSWERS_PREFIXES = (b"access-control-", b"proxy-", b"x-towline-")
 
+_NOTHING: frozenset[bytes] = frozenset()
 _UPGRADES = {b"websocket": frozenset({b"GET"}), b"spdy/3.1": frozenset({b"GET", b"POST"})}
 _SANDBOX: list[Line] = [(b"Content-Security-Policy", b"sandbox"), (b"X-Content-Type-Options", b"nosniff")]
 _PAGE = re.compile(rb"\s*(?:text/html|image/svg|text/xml|application/(?:xhtml\+)?xml)", re.IGNORECASE)
@@ -107,6 +108,8 @@ def _tokens(value: bytes) -> frozenset[bytes]:
 def _named(fields: Fields) -> frozenset[bytes]:
     """Return what all Connection lines name."""
     values = [value for name, _, value in fields if name == b"connection"]
+    if not values:
+        return _NOTHING
     return _tokens(values[0]) if len(values) == 1 else _tokens(b",".join(values))
 
 
@@ -119,7 +122,7 @@ def towards_agent(fields: Fields) -> list[Line]:
     return [
         (sent, value)
         for name, sent, value in fields
-        if not _leaves_request(name) and name.replace(b"_", b"-") not in named
+        if not _leaves_request(name) and not (named and name.replace(b"_", b"-") in named)
     ]
 
 
@@ -175,7 +178,7 @@ def answer(fields: Fields, *, prefix: bytes, origin: bytes, access: AccessTuple)
     lines: list[Line] = []
     is_page, has_location = access.subresource == "proxy", False
     for name, sent, value in fields:
-        if _leaves_answer(name) or name in named:
+        if _leaves_answer(name) or (named and name.replace(b"_", b"-") in named):
             continue
         if name == b"location":
             if has_location:

@@ -5,6 +5,7 @@ that no cluster uses, because a bare `system:kube-controller-manager` would be t
 would mean no impersonation at all, hence the agent's own rights. Source: kubernetes.md 4.1.7, 4.1.8, 4.3 and 6.
 """
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,11 @@ _NAME = re.compile(r"[!-~](?:[ -~]*[!-~])?")  # ASCII, no control characters, no
 _EXTRA_KEY = re.compile(r"towline\.dev/[a-z0-9](?:[-a-z0-9._]*[a-z0-9])?")
 _UNENCODED = re.compile(r"[^!#$&'*+\-.^_`|~0-9a-z]")
 
+LINES_CACHE_SIZE = 256  # identities seen lately: one for each user who works at the moment
+
 Line = tuple[bytes, bytes]
 """(name, value)"""
+_Extra = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,23 @@ def impersonation(identity: Identity, request_id: str) -> list[Line]:
     `request_id` lands in the cluster's audit log, so that both audits join; empty leaves it out.
     Raises: BadIdentity.
     """
-    check(identity)
-    lines = [(b"Impersonate-User", identity.user.encode("ascii"))]
-    lines += [(b"Impersonate-Group", group.encode("ascii")) for group in identity.groups]
-    for key, values in identity.extra.items():
-        if key != REQUEST_ID_KEY:
-            lines += [(_extra_name(key), value.encode("ascii")) for value in values]
+    extra = tuple((key, tuple(values)) for key, values in identity.extra.items())
+    lines = list(_lines(identity.user, tuple(identity.groups), extra))
     if request_id:
         _check_name("request id", request_id)
         lines.append((_REQUEST_ID_NAME, request_id.encode("ascii")))
     return lines
+
+
+@functools.lru_cache(maxsize=LINES_CACHE_SIZE)
+def _lines(user: str, groups: tuple[str, ...], extra: _Extra) -> tuple[Line, ...]:
+    check(Identity(user, groups, dict(extra)))
+    lines = [(b"Impersonate-User", user.encode("ascii"))]
+    lines += [(b"Impersonate-Group", group.encode("ascii")) for group in groups]
+    for key, values in extra:
+        if key != REQUEST_ID_KEY:
+            lines += [(_extra_name(key), value.encode("ascii")) for value in values]
+    return tuple(lines)
 
 
 def _extra_name(key: str) -> bytes:

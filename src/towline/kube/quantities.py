@@ -38,7 +38,7 @@ def parse_quantity(text: str) -> float:
     else:
         divisor *= 10**-power
     try:
-        amount = digits * factor / divisor
+        amount: float = digits * factor / divisor
     except OverflowError:
         raise BadQuantity("the quantity is too large") from None
     return -amount if sign == "-" else amount
