@@ -12,6 +12,7 @@ from tests.testbed import (
     engine,
     haproxy,
     images,
+    kubectl,
     nginx,
     postgres,
     processes,
@@ -94,10 +95,24 @@ PARTS: dict[str, Part] = {
     "sshd": _found(sshd.find),
     "registry": _found(registry.find),
     "bases": Part(_bases, lambda: bases.status() if engine.answers() else "no engine answers"),
+    "kubectl": Part(kubectl.ensure, kubectl.status),
     "kubernetes": Part(_kubernetes, lambda: Cluster().status(), lambda: Cluster().down()),
 }
 # What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.
-USUAL = ("docker", "compose", "images", "postgres", "browser", "nginx", "haproxy", "squid", "sshd", "registry")
+USUAL = (
+    "docker",
+    "compose",
+    "images",
+    "postgres",
+    "browser",
+    "nginx",
+    "haproxy",
+    "squid",
+    "sshd",
+    "registry",
+    "kubectl",
+    "kubernetes",
+)
 
 MARKERS: dict[str, tuple[str, ...]] = {
     "root": ("root",),
@@ -106,7 +121,7 @@ MARKERS: dict[str, tuple[str, ...]] = {
     "browser": ("browser",),
     "proxies": ("nginx", "haproxy", "squid"),
     "registry": ("registry",),
-    "kubernetes": ("kubernetes",),
+    "kubernetes": ("kubernetes", "kubectl"),
 }
 
 
