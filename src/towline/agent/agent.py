@@ -23,6 +23,9 @@ from towline.agent.jobs.context import Host
 from towline.agent.jobs.runner import Runner
 from towline.agent.jobs.steps import Steps
 from towline.agent.journal import Journal
+from towline.agent.kubernetes import probe
+from towline.agent.kubernetes.credentials import Credentials, find_source
+from towline.agent.kubernetes.forward import KubeServer
 from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
 from towline.agent.streams.router import StreamRouter
@@ -62,7 +65,14 @@ class Agent:
         self.replaced = asyncio.Event()
         engine = Engine(find_host(settings.docker_host))
         self.records = Records(state / "revisions", settings.projects)
-        self.capabilities = Capabilities(engine, self._find_compose(engine), self._policy, clock=clock)
+        self.kubernetes = Credentials(find_source(settings), clock=clock)
+        self.capabilities = Capabilities(
+            engine,
+            self._find_compose(engine),
+            self._policy,
+            find_kubernetes=lambda: probe.find_version(self.kubernetes),
+            clock=clock,
+        )
         self.host = Host(
             settings=settings,
             engine=engine,
@@ -81,7 +91,8 @@ class Agent:
         self.inventory = Inventory(
             engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed, clock=clock
         )
-        self.router = StreamRouter(servers(self.host, self.inventory), self.owner, settings.streams_limit)
+        kubernetes = KubeServer(self.kubernetes, self._policy, clock=clock)
+        self.router = StreamRouter(servers(self.host, self.inventory, kubernetes), self.owner, settings.streams_limit)
         self.reports = Reports(
             meter=Meter(state),
             capabilities=self.capabilities,

@@ -13,9 +13,11 @@ import msgspec
 from towline.agent import policy, status
 from towline.agent.docker import compose
 from towline.agent.docker.engine import Engine, find_host
-from towline.agent.errors import AgentError, SettingsError
+from towline.agent.errors import AgentError, KubernetesAbsent, KubernetesError, SettingsError
 from towline.agent.host.capabilities import Capabilities
 from towline.agent.identity import Identity, Store
+from towline.agent.kubernetes import probe
+from towline.agent.kubernetes.credentials import Credentials, find_source
 from towline.agent.settings import AgentSettings
 from towline.aio.streams import StreamError
 from towline.aio.tasks import TaskOwner
@@ -168,16 +170,36 @@ def _check_clock(offset: float) -> Check:
 
 async def _check_docker(settings: AgentSettings) -> list[Check]:
     engine = Engine(find_host(settings.docker_host))
+    kubernetes = Credentials(find_source(settings))
     capabilities = Capabilities(
-        engine, lambda: compose.find(engine.host, settings.compose_command), lambda: policy.load_or_deny(settings)
+        engine,
+        lambda: compose.find(engine.host, settings.compose_command),
+        lambda: policy.load_or_deny(settings),
+        find_kubernetes=lambda: probe.find_version(kubernetes),
     )
     await capabilities.look()
+    absent = _has_no_kubernetes(kubernetes)
     checks = []
     for each in capabilities.current:
-        versions = ", ".join(f"{name} {version}" for name, version in capabilities.versions.items())
-        text = each.reason or (versions if each.name == "compose" else "allowed by the policy")
-        checks.append(Check(name=each.name, ok=each.ready, text=text))
+        ok = each.ready or (each.name == "kubernetes" and absent)  # most hosts have none, and nothing is wrong there
+        checks.append(Check(name=each.name, ok=ok, text=each.reason or _versions_of(each, capabilities.versions)))
     return checks
+
+
+def _has_no_kubernetes(credentials: Credentials) -> bool:
+    try:
+        credentials.current()
+    except KubernetesAbsent:
+        return True
+    except KubernetesError:
+        return False
+    return False
+
+
+def _versions_of(capability: link.Capability, versions: dict[str, str]) -> str:
+    names = {"compose": ("docker", "compose"), "kubernetes": ("kubernetes",)}.get(capability.name, ())
+    found = ", ".join(f"{name} {versions[name]}" for name in names if versions.get(name))
+    return found or "allowed by the policy"
 
 
 def _check_running(settings: AgentSettings) -> list[Check]:

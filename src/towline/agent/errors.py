@@ -7,6 +7,8 @@ AgentError
  ├ DockerError         the engine answered with an error; `status` is its HTTP status
  │  ├ DockerNotFound
  │  └ DockerAway       it did not answer at all; the reason is in an operator's words
+ ├ KubernetesError     the API server beside the agent cannot be used; the reason is in an operator's words
+ │  └ KubernetesAbsent    there is none that the agent was told of
  ├ PolicyRefused       the host's own policy forbids it
  ├ StorageError        the disk did not take what must be on it
  └ JobFailed           a job ends here: code, message and detail go to the control plane
@@ -50,6 +52,14 @@ class DockerNotFound(DockerError):
 
 class DockerAway(DockerError):
     """The engine cannot be reached, or went away in the middle of an answer."""
+
+
+class KubernetesError(AgentError):
+    """The API server cannot be reached, or does not take the agent's credentials."""
+
+
+class KubernetesAbsent(KubernetesError):
+    """The agent serves no Kubernetes."""
 
 
 class PolicyRefused(AgentError):

@@ -24,7 +24,7 @@ _log = structlog.get_logger("towline.agent")
 
 SYSTEM_FILE = Path("/etc/towline/agent-policy.toml")
 FILE_NAME = "policy.toml"
-CAPABILITIES = ("compose", "forward", "exec", "logs")
+CAPABILITIES = ("compose", "forward", "exec", "logs", "kubernetes")
 
 LOOPBACK, OWN, CONTAINERS = "loopback", "own", "containers"
 """Words that stand for addresses in forward targets."""
@@ -59,6 +59,16 @@ class ExecRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Containers outside of any project are named by `-`."""
 
 
+class KubernetesRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may pass to the API server; judged by `towline.agent.kubernetes.access`."""
+
+    enabled: bool = True
+    read_only: bool = False
+    exec: bool = True
+    secrets: bool = True
+    namespaces: tuple[str, ...] = ("*",)
+
+
 class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy in force."""
 
@@ -66,6 +76,7 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     compose: ComposeRules = ComposeRules()
     forward: ForwardRules = ForwardRules()
     exec: ExecRules = ExecRules()
+    kubernetes: KubernetesRules = KubernetesRules()
 
     def require(self, capability: str) -> None:
         """Raises: PolicyRefused: the host's owner switched this off."""
@@ -75,14 +86,21 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def require_project(self, project: str) -> None:
         """Raises: PolicyRefused: jobs may not touch this project."""
         self.require("compose")
-        if not _fits(project, self.compose.projects):
+        if not fits(project, self.compose.projects):
             raise PolicyRefused(f"the policy of this host does not allow jobs for the project {project!r}")
 
     def require_exec(self, project: str) -> None:
         """Raises: PolicyRefused: nobody may run commands in containers of this project."""
         self.require("exec")
-        if not _fits(project or "-", self.exec.projects):
+        if not fits(project or "-", self.exec.projects):
             raise PolicyRefused(f"the policy of this host does not allow commands in {project or 'this container'!r}")
+
+    def require_kubernetes(self) -> KubernetesRules:
+        """Return what requests are held against. Raises: PolicyRefused: none may pass at all."""
+        self.require("kubernetes")
+        if not self.kubernetes.enabled:
+            raise PolicyRefused("the policy of this host does not allow kubernetes")
+        return self.kubernetes
 
     def for_project(self, level: str) -> compose_policy.Policy:
         """Return what a project at a level may ask of this host: the stricter of both."""
@@ -207,7 +225,7 @@ def _fits_port(port: int, ports: str) -> bool:
     return int(first) <= port <= int(last or first)
 
 
-def _fits(name: str, patterns: Iterable[str]) -> bool:
+def fits(name: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
@@ -215,7 +233,6 @@ def _hint(message: str) -> str:
     if "unknown field" not in message:
         return ""
     key = message.split("`")[1]
-    known = {
-        name: None for kind in (LocalPolicy, ComposeRules, ForwardRules, ExecRules) for name in kind.__struct_fields__
-    }
+    kinds = (LocalPolicy, ComposeRules, ForwardRules, ExecRules, KubernetesRules)
+    known = {name: None for kind in kinds for name in kind.__struct_fields__}
     return nearest_hint(key, known)

@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +21,8 @@ PREFIX = "TOWLINE_AGENT_"
 DEFAULT_FILE = Path("/etc/towline/agent.toml")
 ROOT_STATE_FOLDER = Path("/var/lib/towline-agent")
 MEBIBYTE = 1024 * 1024
+
+KubernetesMode = Literal["auto", "off"]
 
 _FOREIGN = frozenset({"TOKEN", "TOKEN_FILE", "CONFIG"})
 """Variables with our prefix that are not settings: the join token (seen once) and the place of the file itself."""
@@ -63,6 +65,21 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     compose_command: Annotated[
         str, Meta(description="Path of the Compose binary. Empty: the Docker CLI's plugin, else docker-compose.")
     ] = ""
+    kubernetes: Annotated[
+        KubernetesMode,
+        Meta(
+            description="`auto`: serve the cluster of `kubeconfig`, else the one whose pod the agent is. `off`: none. "
+            "A kubeconfig that is not named here is never used."
+        ),
+    ] = "auto"
+    kubeconfig: Annotated[
+        Path | None,
+        Meta(
+            description="Kubeconfig of the cluster to serve, e.g. /etc/rancher/k3s/k3s.yaml; read again every minute. "
+            "Takes tokens, token files and client certificates; no plugins, no unverified TLS."
+        ),
+    ] = None
+    kubeconfig_context: Annotated[str, Meta(description="Context of the kubeconfig. Empty: its current one.")] = ""
     ca_file: Annotated[
         Path | None, Meta(description="PEM file of further authorities to trust for the control plane.")
     ] = None
@@ -172,6 +189,13 @@ def _path(value: Any) -> Path:
     return Path(value).expanduser().absolute()
 
 
+def _kubernetes_mode(value: Any) -> KubernetesMode:
+    if value not in get_args(KubernetesMode):
+        raise ValueError
+    mode: KubernetesMode = value
+    return mode
+
+
 def _optional_path(value: Any) -> Path | None:
     return _path(value) if _text(value) else None
 
@@ -195,6 +219,7 @@ def _number(value: Any) -> float:
 _PARSERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     Path: (_path, "a path"),
     Path | None: (_optional_path, "a path"),
+    KubernetesMode: (_kubernetes_mode, "auto or off"),
     str: (_text, "text"),
     int: (_whole, "a whole number above 0"),
     float: (_number, "a number above 0"),

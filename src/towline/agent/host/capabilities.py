@@ -8,7 +8,7 @@ import msgspec
 
 from towline.agent.docker.compose import ComposeTool
 from towline.agent.docker.engine import Engine
-from towline.agent.errors import DockerError
+from towline.agent.errors import DockerError, KubernetesError
 from towline.agent.policy import LocalPolicy
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.wire import link
@@ -36,8 +36,11 @@ class Capabilities:
         find_compose: Callable[[], Awaitable[ComposeTool | None]],
         policy: Callable[[], LocalPolicy],
         *,
+        find_kubernetes: Callable[[], Awaitable[str]],
         clock: Clock = REAL_CLOCK,
     ) -> None:
+        """`find_kubernetes` returns the version of the API server, or raises KubernetesError with the reason."""
+        self._find_kubernetes = find_kubernetes
         self._engine = engine
         self._find_compose = find_compose
         self._policy = policy
@@ -45,7 +48,7 @@ class Capabilities:
         self._compose: ComposeTool | None = None
         self.current: tuple[link.Capability, ...] = ()
         self.versions: dict[str, str] = {}
-        """`docker` and `compose`, when they answer."""
+        """`docker`, `compose` and `kubernetes`, when they answer."""
 
     def __repr__(self) -> str:
         return f"<Capabilities {[(each.name, each.ready) for each in self.current]}>"
@@ -58,7 +61,7 @@ class Capabilities:
 
     async def look(self) -> bool:
         """Look at everything; returns whether something changed."""
-        found = (await self._look_compose(), self._look_forward())
+        found = (await self._look_compose(), await self._look_kubernetes(), self._look_forward())
         known = {each.name: each for each in self.current}
         now = self._clock.now().timestamp()
         updated = tuple(_since(each, known.get(each.name), now) for each in found)
@@ -80,6 +83,18 @@ class Capabilities:
             return _missing("compose", _COMPOSE_MISSING)
         self.versions["compose"] = tool.version
         return link.Capability(name="compose", ready=True, version=tool.version)
+
+    async def _look_kubernetes(self) -> link.Capability:
+        policy = self._policy()
+        if "kubernetes" not in policy.capabilities or not policy.kubernetes.enabled:
+            return _missing("kubernetes", "the policy of this host does not allow it")
+        try:
+            version = await self._find_kubernetes()
+        except KubernetesError as error:
+            self.versions.pop("kubernetes", None)
+            return _missing("kubernetes", str(error))
+        self.versions["kubernetes"] = version
+        return link.Capability(name="kubernetes", ready=True, version=version)
 
     def _look_forward(self) -> link.Capability:
         if "forward" not in self._policy().capabilities:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from towline.agent.errors import DockerError, DockerNotFound, PolicyRefused, StorageError
+from towline.agent.errors import (
+    DockerError,
+    DockerNotFound,
+    KubernetesAbsent,
+    KubernetesError,
+    PolicyRefused,
+    StorageError,
+)
 
 
 class Refused(Exception):
@@ -25,7 +32,9 @@ def as_refusal(error: Exception) -> Refused:
             return Refused("not_found", str(error))
         case DockerError(status=400):
             return Refused("bad_request", str(error))
-        case DockerError() | StorageError():
+        case KubernetesAbsent():
+            return Refused("unsupported", str(error))
+        case DockerError() | StorageError() | KubernetesError():
             return Refused("unreachable", str(error))
         case _:
             return Refused("unreachable", "the agent failed to serve this stream; its log says more")

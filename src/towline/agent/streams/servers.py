@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from towline.agent.host.inventory import Inventory
 from towline.agent.jobs.context import Host
+from towline.agent.kubernetes.forward import KubeServer
 from towline.agent.streams.dialling import Dialler
 from towline.agent.streams.exec import ExecServer
 from towline.agent.streams.logs import LogServer
@@ -12,7 +13,7 @@ from towline.agent.streams.transfers import Transfers
 from towline.wire import streams
 
 
-def servers(host: Host, inventory: Inventory) -> dict[type, Server]:
+def servers(host: Host, inventory: Inventory, kubernetes: KubeServer) -> dict[type, Server]:
     """Make the servers of all targets."""
     dialler = Dialler(host.policy, inventory.addressed)
     transfers = Transfers(host.bundles, host.records)
@@ -21,6 +22,7 @@ def servers(host: Host, inventory: Inventory) -> dict[type, Server]:
         streams.Service: dialler.serve_service,
         streams.Exec: ExecServer(host.engine, host.policy).serve,
         streams.Logs: LogServer(host.engine, host.policy).serve,
+        streams.Kube: kubernetes.serve,
         streams.Bundle: transfers.serve_bundle,
         streams.Measure: transfers.serve_measure,
     }

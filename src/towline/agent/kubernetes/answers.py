@@ -1,0 +1,91 @@
+"""Where the answers of an API server end, while their bytes pass untouched.
+
+Knowing it is what keeps a stream safe: a 101 counts only as the answer to the upgrade that was asked for, never as
+bytes of a body that happen to look like one. No input or output here.
+"""
+
+from __future__ import annotations
+
+from towline.wire.http1 import HeadError, ResponseBuffer, ResponseHead, parse_response_head
+from towline.wire.http1_body import BodyReader, body_reader
+
+SWITCHING_PROTOCOLS = 101
+
+
+class Answers:
+    """The answers of one connection: one final answer for each request, interim ones before it."""
+
+    __slots__ = ("_body", "_buffer", "_method", "has_switched", "may_switch")
+
+    def __init__(self) -> None:
+        self._buffer = ResponseBuffer()
+        self._method: bytes | None = None
+        self._body: BodyReader | None = None
+        self.may_switch = False
+        """The last request asked for an upgrade."""
+        self.has_switched = False
+
+    def __repr__(self) -> str:
+        state = "switched" if self.has_switched else "awaited" if self.is_awaited else "none"
+        return f"<Answers {state}>"
+
+    @property
+    def is_awaited(self) -> bool:
+        """True from a request until the last byte of its answer."""
+        return self._method is not None
+
+    def expect(self, method: bytes, *, may_switch: bool) -> None:
+        """A request was sent."""
+        self._method = method
+        self.may_switch = may_switch
+
+    def feed(self, data: bytes) -> bytes:
+        """Take bytes; returns what may be passed on: all of it but a head that is not whole.
+
+        Raises: HeadError: the answer cannot be followed, or nobody asked for it.
+        """
+        if self._body is None:
+            return self._take_heads(data)
+        self._body.feed(data)
+        if self._body.is_done:
+            self._end(self._body.rest)
+        return data
+
+    def _take_heads(self, data: bytes) -> bytes:
+        passed: list[bytes] = []
+        while data:
+            if self._method is None:
+                raise HeadError(400, "unsolicited", "the API server sent bytes that nobody asked for")
+            raw = self._buffer.feed_and_cut(data)
+            if raw is None:
+                break
+            passed.append(raw)
+            data = self._buffer.take()
+            head = parse_response_head(raw)
+            if head.status == SWITCHING_PROTOCOLS:
+                passed.append(self._switch(data))
+                break
+            if head.status >= 200:
+                passed.append(self._begin_body(head, data))
+                break
+        return b"".join(passed)
+
+    def _switch(self, rest: bytes) -> bytes:
+        if not self.may_switch:
+            raise HeadError(400, "unasked_upgrade", "the API server switched protocols without being asked")
+        self.has_switched = True
+        self._method = None
+        return rest
+
+    def _begin_body(self, head: ResponseHead, rest: bytes) -> bytes:
+        assert self._method is not None
+        self._body = body_reader(head.framing_for(self._method), head.content_length or 0)
+        self._body.feed(rest)
+        if self._body.is_done:
+            self._end(self._body.rest)
+        return rest
+
+    def _end(self, rest: bytes) -> None:
+        self._body = self._method = None
+        if rest:
+            raise HeadError(400, "unsolicited", "the API server sent bytes behind its answer")

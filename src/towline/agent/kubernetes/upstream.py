@@ -1,0 +1,47 @@
+"""Connections to the API server: TCP, then TLS that is always verified, HTTP/1.1 only. What passes: `forward.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import TypeVar
+
+from towline.agent.errors import KubernetesError
+from towline.agent.kubernetes.credentials import ApiServer
+
+CONNECT_TIMEOUT = 7.0
+"""Seconds for TCP and TLS together: the API server is near, and the opener of a stream waits for ten."""
+
+P = TypeVar("P", bound=asyncio.BaseProtocol)
+
+
+async def dial(server: ApiServer, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    """Connect a protocol to the API server. Raises: KubernetesError: with what an operator has to know."""
+    place = server.authority.decode()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            return await _connect(server, protocol_factory)
+    except TimeoutError as error:
+        raise KubernetesError(f"the API server at {place} did not answer within {CONNECT_TIMEOUT:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        why = error.verify_message or "verification failed"
+        raise KubernetesError(f"the certificate of the API server at {place} is not trusted: {why}") from error
+    except ssl.SSLError as error:
+        why = (error.reason or "handshake failed").lower().replace("_", " ")
+        raise KubernetesError(f"no TLS with the API server at {place}: {why}") from error
+    except OSError as error:
+        raise KubernetesError(f"the API server at {place} cannot be reached: {_words(error)}") from error
+
+
+async def _connect(server: ApiServer, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
+    name = server.server_name if server.tls is not None else None
+    return await asyncio.get_running_loop().create_connection(
+        protocol_factory, server.host, server.port, ssl=server.tls, server_hostname=name
+    )
+
+
+def _words(error: OSError) -> str:
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    return (error.strerror or str(error)).lower()
