@@ -16,7 +16,7 @@ from typing import Any, Literal, cast
 import structlog
 from structlog.typing import EventDict, WrappedLogger
 
-TOKEN_PREFIXES = ("twl", "tws", "twj", "tww", "twx", "twt")
+TOKEN_PREFIXES = ("twl", "tws", "twj", "tww", "twx", "twt", "twk")
 """User, service, join, webhook, setup and ticket."""
 TOKEN_PATTERN = re.compile(r"\b(tw[a-z])_([0-9A-Za-z]{36})([0-9A-Za-z]{6})\b")
 SECRET_KEYS = re.compile(

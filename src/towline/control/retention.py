@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from towline.aio.tasks import TaskOwner
-from towline.control.access.models import ApiToken, Session, SetupToken, Ticket
+from towline.control.access.models import ApiToken, KubernetesToken, Session, SetupToken, Ticket
 from towline.control.audit.models import AuditEvent
 from towline.control.db import Transaction, now
 from towline.control.errors import ApiError
@@ -106,6 +106,7 @@ def own_rules(control: ControlPlane) -> list[Rule]:
     return [
         Rule("sessions", Session.id, lambda: or_(Session.expires_at < now(-sessions * DAY), idle(control))),
         Rule("tickets", Ticket.secret_hash, lambda: Ticket.expires_at < now(-DAY)),
+        Rule("kubernetes_tokens", KubernetesToken.secret_hash, lambda: KubernetesToken.expires_at < now()),
         Rule("setup_tokens", SetupToken.id, lambda: SetupToken.expires_at < now(-DAY)),
         Rule(
             "tokens",

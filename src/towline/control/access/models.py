@@ -103,6 +103,20 @@ class Ticket(Base):
     used_at: Mapped[datetime | None]
 
 
+class KubernetesToken(Base):
+    """Opens Kubernetes APIs and nothing else, for an hour. It lives no longer than what it was made with."""
+
+    __tablename__ = "kubernetes_token"
+
+    secret_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    org_id: Mapped[str] = mapped_column(Id)
+    session_id: Mapped[str] = mapped_column(Id)
+    token_id: Mapped[str] = mapped_column(Id)
+    """The session or the API token that it was made with; the other is empty."""
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class SetupToken(Base):
     """The one-time secret that makes the first user. At most one row."""
 

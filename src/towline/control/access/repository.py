@@ -8,7 +8,16 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Select, func, or_, select, update
 
-from towline.control.access.models import ApiToken, Grant, Organisation, Session, SetupToken, Ticket, User
+from towline.control.access.models import (
+    ApiToken,
+    Grant,
+    KubernetesToken,
+    Organisation,
+    Session,
+    SetupToken,
+    Ticket,
+    User,
+)
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
 from towline.control.db import Transaction, now
 
@@ -106,6 +115,15 @@ async def redeem_ticket(tx: Transaction, secret_hash: str) -> tuple[str, str] | 
         .returning(Ticket.session_id, Ticket.token_id)
     )
     row = (await tx.execute(statement)).one_or_none()
+    return None if row is None else (row.session_id, row.token_id)
+
+
+async def kubernetes_parent(tx: Transaction, secret_hash: str) -> tuple[str, str] | None:
+    """Return the session and token ids that a Kubernetes token was made with; whether they still hold is not said."""
+    query = select(KubernetesToken.session_id, KubernetesToken.token_id).where(
+        KubernetesToken.secret_hash == secret_hash, KubernetesToken.expires_at > now()
+    )
+    row = (await tx.execute(query)).one_or_none()
     return None if row is None else (row.session_id, row.token_id)
 
 

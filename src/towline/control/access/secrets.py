@@ -11,8 +11,8 @@ from typing import Literal
 
 from towline.control.logging import BASE62, checksum
 
-Prefix = Literal["twl", "tws", "twj", "tww", "twx", "twt"]
-"""User, service, join, webhook, setup and ticket."""
+Prefix = Literal["twl", "tws", "twj", "tww", "twx", "twt", "twk"]
+"""User, service, join, webhook, setup, ticket and Kubernetes."""
 
 BODY_CHARACTERS = 36
 CHECK_CHARACTERS = 6
