@@ -7,7 +7,7 @@ Bytes of both sides go in; what passes on to which side comes out. States:
     PIPE       after the 101: raw bytes both ways
     ENDING     the agent gave the last answer itself, or an upgrade failed: nothing passes any more
 
-Source: RFC 9112; the rules are those of docs/design/kubernetes.md.
+Source: RFC 9112; the rules are those of docs/design/kubernetes-agent.md.
 """
 
 from __future__ import annotations
