@@ -30,6 +30,7 @@ from towline.control.errors import StartupError
 from towline.control.fleet import Fleet
 from towline.control.guard import GuardedApi
 from towline.control.ids import DEFAULT_ORG
+from towline.control.kubernetes.service import KubernetesAccess
 from towline.control.metrics import Metrics
 from towline.control.pg_notify import PgNotify
 from towline.control.published import PublishedRoutes
@@ -77,7 +78,10 @@ class ControlPlane:
         self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
         self.deployments = deployments_of(self)
         self.published = PublishedRoutes(self)
-        self.features: list[Feature] = [self.tls, self.fleet, self.deployments, self.published, self.retention]
+        self.kubernetes = KubernetesAccess(self)
+        self.features: list[Feature] = [
+            self.tls, self.fleet, self.deployments, self.published, self.kubernetes, self.retention,
+        ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
         self.draining = False

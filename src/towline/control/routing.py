@@ -1,4 +1,5 @@
-"""Where the edge sends each request: agent links, published host names, our own API, or a word about a wrong address.
+"""Where the edge sends each request: agent links, published host names, clusters, our own API, or a word about a
+wrong address.
 
 On the hot path: dictionaries only, no database, no waiting.
 """
@@ -9,8 +10,9 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
+from towline.control.kubernetes.addresses import PATHS
 from towline.gateway.errors import status_body
-from towline.gateway.interfaces import Answer, Peer, Route, ToApi, ToLink
+from towline.gateway.interfaces import Answer, Later, Peer, Route, ToApi, ToLink
 from towline.gateway.paths import LINK_PATH, MISSING_PREFIX, is_stray_kubernetes
 from towline.wire.http1 import RequestHead
 
@@ -25,14 +27,18 @@ Published = Callable[[str], Route | None]
 class ServerRouter:
     """Implements `gateway.interfaces.Router`."""
 
-    def __init__(self, published: Published) -> None:
+    def __init__(self, published: Published, clusters: Later, *, cluster_hosts: str = "") -> None:
         self._published = published
+        self._clusters = clusters
+        self._cluster_hosts = f".{cluster_hosts}" if cluster_hosts else None
 
     def route(self, head: RequestHead, peer: Peer) -> Route:
         """Return the route of one request. A published name belongs to its service alone, whatever the path."""
         found = self._published(head.host)
         if found is not None:
             return found
+        if head.target.startswith(PATHS) or (self._cluster_hosts and head.host.endswith(self._cluster_hosts)):
+            return self._clusters
         if head.path == LINK_PATH:
             return _LINK
         return _STRAY if is_stray_kubernetes(head.path) else _API

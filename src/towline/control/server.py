@@ -79,7 +79,9 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         api = ApiServer(create_app(control), _socket_path(settings, stack))
         edge = Edge(
             options or edge_options(settings),
-            router=ServerRouter(control.published.find),
+            router=ServerRouter(
+                control.published.find, control.kubernetes.gate.route, cluster_hosts=settings.kubernetes_host
+            ),
             api=UnixConnector(str(api.path), owner),
             links=LinkHandover(control.fleet.acceptor),
             tls=control.tls.context,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -170,6 +171,28 @@ class Settings(BaseSettings):
         default_factory=dict,
         description="Host names and what answers for them, `CLUSTER/ADDRESS:PORT`, through the cluster's agent.",
     )
+
+    # -- Kubernetes
+    kubernetes_host: str = Field(
+        "",
+        description="Host below which each cluster has a name of its own (`k8s.example.com`: `NAME.k8s.example.com`), "
+        "beside `/k8s/clusters/NAME`. Needs a wildcard DNS record; our own authority's certificate covers it.",
+    )
+    kubernetes_audit_reads: bool = Field(
+        True,
+        description="Record plain reads of clusters too. Changes, shells, secrets and refusals are always recorded.",
+    )
+    kubernetes_requests_per_user: int = Field(
+        500, ge=1, description="Requests to clusters of one user that run at once, watches and shells included."
+    )
+
+    @field_validator("kubernetes_host")
+    @classmethod
+    def _is_host(cls, value: str) -> str:
+        name = value.strip().strip(".").lower()
+        if name and not re.fullmatch(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name):
+            raise ValueError("must be a host name, e.g. k8s.example.com")
+        return name
 
     @field_validator("listen")
     @classmethod

@@ -91,11 +91,24 @@ class AccessService:
         scheme, _, token = headers[0].partition(" ")
         if len(headers) > 1 or scheme.lower() != "bearer" or not secrets.is_well_formed(token.strip(), ("twl", "tws")):
             raise unauthenticated("this is no token of Towline", "send `Authorization: Bearer twl_…`")
-        found = await self._look_up(f"token {secrets.hashed(token.strip())}")
+        return await self.by_token(token.strip(), peer)
+
+    async def by_token(self, token: str, peer: str) -> Principal:
+        """Find out who a well-formed token speaks for. Raises: ApiError: unauthenticated, throttled, unavailable."""
+        found = await self._look_up(f"token {secrets.hashed(token)}")
         if found is None:
             self.guesses.check(source_key(peer), "unknown tokens from your address")
             raise unauthenticated("the token is unknown, expired or revoked", "make a new one")
         return found
+
+    def known_token(self, token: str) -> Principal | None:
+        """Return who a token speaks for, if that was looked up just now."""
+        known = self._known.get(f"token {secrets.hashed(token)}")
+        return known[1] if known is not None and known[0] > self._control.clock.monotonic() else None
+
+    async def now(self, tx: Transaction, actor: Actor) -> Principal | None:
+        """Return what an actor is now; None when token, session or user may no longer be used."""
+        return await self._reload(tx, actor.session_id, actor.token_id)
 
     async def _by_ticket(self, ticket: str) -> Principal:
         if not secrets.is_well_formed(ticket, ("twt",)):

@@ -142,6 +142,8 @@ def load_own(settings: Settings, clock: Clock) -> Material:
     """Load the authority and its certificate for this server; make or renew what is missing or old."""
     folder = settings.data_folder / FOLDER
     names = server_names([*settings.hostnames, *_hosts(settings)])
+    if settings.kubernetes_host:
+        names.append(f"*.{settings.kubernetes_host}")
     now = clock.now()
     try:
         authority, authority_key = _authority(folder, clock)
