@@ -228,6 +228,7 @@ async def _insert(
         cluster_id=cluster.id,
         state=state,
         state_since=moment,
+        max_instances=token.max_instances,
         generation=1,
         acked_generation=1,
         instance_id=application.instance_id[:64],

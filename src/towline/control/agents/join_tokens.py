@@ -30,6 +30,8 @@ LONGEST_TTL = 7 * 86400.0
 SHORTEST_TTL = 60.0
 MOST_USES = 1000
 """Hosts that one token may bring in, for images that join at first boot."""
+MOST_INSTANCES = 16
+"""Of one agent; each holds a link and a row."""
 MOST_NETWORKS = 32
 SORTS = {"created_at": JoinToken.created_at, "expires_at": JoinToken.expires_at, "cluster_name": JoinToken.cluster_name}
 
@@ -49,6 +51,8 @@ class Wanted:
     max_uses: int = 1
     networks: tuple[str, ...] = ()
     approval_required: bool = False
+    max_instances: int = 1
+    """Instances of the one agent that may be connected at once: its replicas, and those that come while others go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class JoinTokens:
             tx.add(row)
             await tx.flush()
             detail = {"labels": wanted.labels, "max_uses": wanted.max_uses, "expires_at": row.expires_at.isoformat()}
+            if wanted.max_instances > 1:
+                detail["max_instances"] = wanted.max_instances
             await self._audit.record(
                 tx, access.actor, action="join_token.create", target_kind="join_token", target_id=row.id,
                 target_name=wanted.cluster_name, cluster_id=cluster_id, detail=detail,
@@ -122,6 +128,8 @@ def check(wanted: Wanted) -> None:
         raise ApiError(ErrorCode.INVALID, f"ttl must lie between {SHORTEST_TTL:g} and {LONGEST_TTL:g} seconds")
     if not 1 <= wanted.max_uses <= MOST_USES:
         raise ApiError(ErrorCode.INVALID, f"max_uses must lie between 1 and {MOST_USES}")
+    if not 1 <= wanted.max_instances <= MOST_INSTANCES:
+        raise ApiError(ErrorCode.INVALID, f"max_instances must lie between 1 and {MOST_INSTANCES}")
     if wanted.cluster_name:
         check_name(wanted.cluster_name)
     if wanted.rejoin and wanted.max_uses != 1:
@@ -208,6 +216,7 @@ def _row(actor: Actor, wanted: Wanted, token: str, cluster_id: str, moment: date
         labels=dict(wanted.labels),
         networks=list(wanted.networks),
         approval_required=wanted.approval_required,
+        max_instances=wanted.max_instances,
         max_uses=wanted.max_uses,
         used=0,
         revoked=False,
