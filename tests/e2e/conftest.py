@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import pytest
+from tests.support import kubernetes_objects as objects
 from tests.support.commands import answer, succeed
+from tests.support.kubernetes_stack import Stack, User
 from tests.support.product import PASSWORD, Product, wait_for
-from tests.testbed import images
+from tests.testbed import images, kubectl
+from tests.testbed.kubernetes.cluster import Cluster
 
 SHOP = f"""\
 services:
@@ -39,3 +42,25 @@ def shop(tmp_path_factory: pytest.TempPathFactory, docker_engine: str) -> Iterat
         succeed(running, "towline deploy here/w4cli --folder shop --settle 1 -m first")
         yield running
         running.run("towline remove here/w4cli --volumes --yes")
+
+
+# -- Kubernetes: one control plane, one agent, one cluster for all of these tests -----------------
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A control plane and an agent in processes of their own, joined to the test bed's cluster."""
+    with Stack(tmp_path_factory.mktemp("kubernetes"), Cluster(), kubectl.ensure()) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def ada(stack: Stack) -> User:
+    """May do everything in Towline and in the cluster."""
+    return stack.user("k8ada", "admin", bound_to="cluster-admin")
+
+
+@pytest.fixture(scope="session")
+def seeded(stack: Stack) -> str:
+    """The namespace of objects that tests only read. Stays for the next run."""
+    return objects.seed(stack.direct())
