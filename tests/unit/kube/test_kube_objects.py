@@ -108,7 +108,8 @@ def test_cron_job_is_read() -> None:
 @pytest.mark.parametrize(
     ("body", "times", "last"),
     [
-        (b'{"count":7,"firstTimestamp":"2026-11-21T09","lastTimestamp":"2026-11-21T10","eventTime":null}', 7, "2026-11-21T10"),
+        (b'{"count":7,"firstTimestamp":"2026-11-21T09","lastTimestamp":"2026-11-21T10","eventTime":null}',
+         7, "2026-11-21T10"),
         (b'{"lastTimestamp":null,"eventTime":"2026-11-21T10:00:00.000001Z"}', 1, "2026-11-21T10:00:00.000001Z"),
         (b'{"eventTime":"a","series":{"count":3,"lastObservedTime":"b"}}', 3, "b"),
         (b'{"metadata":{"creationTimestamp":"c"},"lastTimestamp":null}', 1, "c"),
