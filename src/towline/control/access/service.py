@@ -53,6 +53,7 @@ class AccessService:
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._known: dict[str, tuple[float, Principal]] = {}
+        self._finders = {"session": self._session, "token": self._token, "kubernetes": self._kubernetes}
         self._streams: dict[str, int] = {}
         settings, clock = control.settings, control.clock
         self._requests = Throttle(clock, rate=settings.api_rate, burst=settings.api_burst)
@@ -95,7 +96,7 @@ class AccessService:
 
     async def by_token(self, token: str, peer: str) -> Principal:
         """Find out who a well-formed token speaks for. Raises: ApiError: unauthenticated, throttled, unavailable."""
-        found = await self._look_up(f"token {secrets.hashed(token)}")
+        found = await self._look_up(_key(token))
         if found is None:
             self.guesses.check(source_key(peer), "unknown tokens from your address")
             raise unauthenticated("the token is unknown, expired or revoked", "make a new one")
@@ -103,7 +104,7 @@ class AccessService:
 
     def known_token(self, token: str) -> Principal | None:
         """Return who a token speaks for, if that was looked up just now."""
-        known = self._known.get(f"token {secrets.hashed(token)}")
+        known = self._known.get(_key(token))
         return known[1] if known is not None and known[0] > self._control.clock.monotonic() else None
 
     async def now(self, tx: Transaction, actor: Actor) -> Principal | None:
@@ -140,7 +141,7 @@ class AccessService:
             return known[1]
         kind, _, secret_hash = key.partition(" ")
         async with self._control.db.read() as tx:
-            found = await (self._session(tx, secret_hash) if kind == "session" else self._token(tx, secret_hash))
+            found = await self._finders[kind](tx, secret_hash)
         if found is not None:
             if len(self._known) >= CACHE_ENTRIES:
                 self._known.clear()
@@ -155,6 +156,10 @@ class AccessService:
     async def _token(self, tx: Transaction, secret_hash: str) -> Principal | None:
         row = await repository.token_by_hash(tx, secret_hash)
         return None if row is None else await token_principal(tx, row)
+
+    async def _kubernetes(self, tx: Transaction, secret_hash: str) -> Principal | None:
+        parent = await repository.kubernetes_parent(tx, secret_hash)
+        return None if parent is None else await self._reload(tx, *parent)
 
     async def _reload(self, tx: Transaction, session_id: str, token_id: str) -> Principal | None:
         if token_id:
@@ -236,6 +241,11 @@ class AccessService:
                         return
                 except ApiError:
                     continue  # the database is away: established streams go on until it answers
+
+
+def _key(token: str) -> str:
+    """Return the name of a look-up. A token for Kubernetes is looked for among those alone."""
+    return f"{'kubernetes' if token.startswith('twk_') else 'token'} {secrets.hashed(token)}"
 
 
 def unauthenticated(message: str, hint: str) -> ApiError:
