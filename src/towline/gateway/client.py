@@ -301,7 +301,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_upstream_full = False
         if self._transport is None:
             return
-        if not keep:
+        if not keep or self.context.is_draining:  # an answer that began before the drain still promised to stay
             if linger:
                 self._linger()
             else:

@@ -37,6 +37,26 @@ async def test_drain_finishes_running_requests_and_refuses_new_connections() -> 
         assert running.edge.counters.open_connections == 0
 
 
+async def test_drain_does_not_wait_for_a_client_whose_answer_began_before_it() -> None:
+    go = asyncio.Event()
+
+    async def upstream(connection: Raw) -> None:
+        await connection.until(b"\r\n\r\n")
+        await connection.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n")
+        await go.wait()
+        await connection.send(b"0\r\n\r\n")
+
+    async with raw_upstream(upstream) as port, running_edge() as running:
+        running.publish(port)
+        async with await Raw.connect(running.port) as client:
+            await client.send(GET + b"\r\n")
+            await client.until(b"ok\r\n")
+            draining = asyncio.create_task(running.edge.drain(10 * DEADLINE))
+            await asyncio.sleep(0)
+            go.set()
+            await asyncio.wait_for(draining, DEADLINE)
+
+
 async def test_drain_cuts_off_what_does_not_end_in_time() -> None:
     started = asyncio.Event()
 
