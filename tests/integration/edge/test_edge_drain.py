@@ -6,6 +6,8 @@ import resource
 import pytest
 from tests.support.edge import DEADLINE, FAST, HOST, Raw, ask, raw_upstream, running_edge
 
+from towline.gateway.options import EdgeOptions
+
 GET = f"GET / HTTP/1.1\r\nHost: {HOST}\r\n".encode()
 UNKNOWN = b"GET / HTTP/1.1\r\nHost: unknown.example.test\r\n\r\n"
 
@@ -46,7 +48,7 @@ async def test_drain_does_not_wait_for_a_client_whose_answer_began_before_it() -
         await go.wait()
         await connection.send(b"0\r\n\r\n")
 
-    async with raw_upstream(upstream) as port, running_edge() as running:
+    async with raw_upstream(upstream) as port, running_edge(options=EdgeOptions()) as running:
         running.publish(port)
         async with await Raw.connect(running.port) as client:
             await client.send(GET + b"\r\n")
