@@ -27,6 +27,7 @@ _COMMANDS = "towline.cli.commands."
 MODULES = {
     f"{_COMMANDS}account": "login logout whoami",
     f"{_COMMANDS}clusters": "clusters join-token",
+    f"{_COMMANDS}manifest": "cluster",
     f"{_COMMANDS}links": "link forward ssh",
     f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale "
     "remove prune adopt",
