@@ -231,6 +231,8 @@ async def test_opener_is_not_read_between_an_upgrade_and_its_101(bed: Bed) -> No
     api.far.resume_writing()
     await settle()
     assert len(api.written) == sent
+    assert api.far.peer is not None
+    assert not api.far.peer.transport.is_reading()  # or what follows would pile up here
     api.send(SWITCHED)
     await settle()
     assert api.written[sent:] == b"early"
