@@ -30,6 +30,8 @@ from towline.control.errors import StartupError
 from towline.control.fleet import Fleet
 from towline.control.guard import GuardedApi
 from towline.control.ids import DEFAULT_ORG
+from towline.control.kubernetes.inventory import KubernetesInventory
+from towline.control.kubernetes.inventory_wiring import intake_of
 from towline.control.kubernetes.service import KubernetesAccess
 from towline.control.metrics import Metrics
 from towline.control.pg_notify import PgNotify
@@ -74,13 +76,15 @@ class ControlPlane:
         """That the edge listens on; the settings may have asked for any."""
         self.retention = Retention(self)
         self.fleet = Fleet(self)
+        self.kube_intake = intake_of(self)
+        self.kube_inventory = KubernetesInventory(db, clock=clock)
         self.bundles = BundleService(db, self.audit)
         self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
         self.deployments = deployments_of(self)
         self.published = PublishedRoutes(self)
         self.kubernetes = KubernetesAccess(self)
         self.features: list[Feature] = [
-            self.tls, self.fleet, self.deployments, self.published, self.kubernetes, self.retention,
+            self.tls, self.kube_intake, self.fleet, self.deployments, self.published, self.kubernetes, self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -129,6 +133,10 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.deployments.api import router as deployments
     from towline.control.install.api import router as install
     from towline.control.jobs.api import router as jobs
+    from towline.control.kubernetes.api import router as kubernetes
+    from towline.control.kubernetes.inventory_api import router as kubernetes_inventory
+    from towline.control.kubernetes.manifest_api import router as manifests
+    from towline.control.kubernetes.tokens_api import router as kubernetes_tokens
     from towline.control.links.api import router as links
     from towline.control.registries.api import router as registries
     from towline.control.streams.api import router as streams
@@ -140,6 +148,10 @@ def routers() -> Sequence[APIRouter]:
         users,
         agents,
         clusters,
+        kubernetes,
+        kubernetes_inventory,
+        manifests,
+        kubernetes_tokens,
         links,
         deployments,
         jobs,
@@ -159,10 +171,12 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.deployments.edit_pages import router as editor
     from towline.control.deployments.pages import router as deployments
     from towline.control.jobs.pages import router as jobs
+    from towline.control.kubernetes.join_pages import router as join_kubernetes
     from towline.control.system.pages import router as system
     from towline.control.web import router as static
 
-    return (static, access, clusters, editor, deployments, jobs, audit, system)
+    # The dialog of Kubernetes has a fixed address below one that ends in a token.
+    return (static, access, join_kubernetes, clusters, editor, deployments, jobs, audit, system)
 
 
 def create_app(control: ControlPlane) -> FastAPI:

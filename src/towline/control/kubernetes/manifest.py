@@ -17,7 +17,9 @@ from towline.control.kubernetes.options import SURGE, Options, checked
 
 USER = 10001
 """The image's user; not root, and none of a node's own."""
-STATE = "/var/lib/towline-agent"
+STATE_MOUNT = "/var/lib/towline-agent"
+STATE = f"{STATE_MOUNT}/state"
+"""Made by the agent itself, so that it owns it: a volume's own folder belongs to root."""
 JOIN = "/var/run/towline/join"
 TRUST = "/var/run/towline/trust"
 STATE_LIMIT = "256Mi"
@@ -152,7 +154,7 @@ def _pod(options: Options, place: Place, selector: dict[str, str]) -> Object:
 
 def _container(options: Options, place: Place) -> Object:
     mounts = [
-        {"name": "state", "mountPath": STATE},
+        {"name": "state", "mountPath": STATE_MOUNT},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod, of its own
         {"name": "join", "mountPath": JOIN, "readOnly": True},
     ]

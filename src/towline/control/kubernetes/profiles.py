@@ -141,7 +141,7 @@ VIEWER = (
     Permission("Which kinds of objects the cluster knows.", READ, ("customresourcedefinitions",),
                ("apiextensions.k8s.io",)),
     Permission("Which groups of the API other servers serve.", READ, ("apiservices",), ("apiregistration.k8s.io",)),
-    Permission("Who may do what: the answer to \"why am I refused?\".", READ, ("*",), ("rbac.authorization.k8s.io",)),
+    Permission("Who may do what, to find out why one is refused.", READ, ("*",), ("rbac.authorization.k8s.io",)),
     Permission("Events by their newer address, leases of controllers.", READ, ("events", "leases"),
                ("events.k8s.io", "coordination.k8s.io")),
     Permission("`kubectl top`.", ("get", "list"), ("nodes", "pods"), ("metrics.k8s.io",)),
