@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -26,6 +27,7 @@ from towline.agent.journal import Journal
 from towline.agent.kubernetes import probe
 from towline.agent.kubernetes.credentials import Credentials, find_source
 from towline.agent.kubernetes.forward import KubeServer
+from towline.agent.kubernetes.inventory import KubernetesInventory
 from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
 from towline.agent.streams.router import StreamRouter
@@ -41,6 +43,9 @@ from towline.tunnel.reconnect import Ending, LinkKeeper
 from towline.tunnel.session import LinkSession
 from towline.wire import link
 
+if TYPE_CHECKING:
+    from towline.agent.kubernetes.shared import SharedIdentity
+
 SWEEP_INTERVAL = 3600.0
 """Seconds between two removals of what is not needed any more from journal and disk."""
 
@@ -53,11 +58,15 @@ _log = structlog.get_logger("towline.agent")
 class Agent:
     """One agent process. `run` once."""
 
-    def __init__(self, settings: AgentSettings, *, clock: Clock = REAL_CLOCK) -> None:
+    def __init__(
+        self, settings: AgentSettings, *, shared: SharedIdentity | None = None, clock: Clock = REAL_CLOCK
+    ) -> None:
+        """`shared` keeps the identity in a Secret; None for an agent whose state folder is its own."""
         self.settings = settings
         self.clock = clock
+        self.shared = shared
         state = settings.state_folder
-        self.store = Store(state)
+        self.store = shared.store if shared is not None else Store(state)
         self.owner = TaskOwner("agent")
         self.updating = False
         self.next_python: Path | None = None
@@ -87,12 +96,18 @@ class Agent:
         )
         self.delivery = Delivery(self.host.journal, self.owner)
         self.runner = Runner(self.host, self.owner, self._job_said, before_result=self._tell_inventory)
-        self.signer = AgentSigner(self.store, lambda: self.capabilities.current, clock=clock)
+        self.signer = AgentSigner(
+            self.store,
+            lambda: self.capabilities.current,
+            before_hello=shared.before_hello if shared is not None else None,
+            clock=clock,
+        )
         self.inventory = Inventory(
             engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed, clock=clock
         )
         kubernetes = KubeServer(self.kubernetes, self._policy, clock=clock)
         self.router = StreamRouter(servers(self.host, self.inventory, kubernetes), self.owner, settings.streams_limit)
+        self.kube_inventory = KubernetesInventory(self.kubernetes, self._policy, clock=clock)
         self.reports = Reports(
             meter=Meter(state),
             capabilities=self.capabilities,
@@ -106,6 +121,7 @@ class Agent:
             ),
             owner=self.owner,
             clock=clock,
+            kubernetes=self.kube_inventory.teller,
         )
         self.handler = LinkHandler(
             store=self.store,
@@ -136,8 +152,11 @@ class Agent:
             await self.capabilities.look()
             self.runner.resume()
             self.owner.spawn("inventory", self.inventory.run())
+            self.owner.spawn("kubernetes inventory", self.kube_inventory.run())
             self.owner.spawn("capabilities", self.reports.watch())
             self.owner.spawn("sweeping", self._sweep())
+            if self.shared is not None:
+                self.owner.spawn("shared identity", self.shared.follow_for_ever())
             self._note_status(connected=False)
             ending = await self.keeper.run()
             self._note_status(connected=False, reason=ending.reason)
@@ -213,7 +232,7 @@ class Agent:
 
     def _settings_changed(self, changed: link.LinkSettings) -> None:
         self.keeper.heartbeat_interval = self.reports.heartbeat_interval = changed.heartbeat_interval
-        self.inventory.interval = changed.inventory_interval
+        self.inventory.interval = self.kube_inventory.teller.interval = changed.inventory_interval
 
     async def _update(self, order: link.Update) -> None:
         """Begin an update, in the background: downloading takes a while. Raises: UpdateRefused."""

@@ -8,12 +8,12 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import structlog
 
 import towline
-from towline.agent import files, logging, policy
+from towline.agent import arriving, files, logging, policy
 from towline.agent.agent import Agent
 from towline.agent.errors import StorageError
 from towline.agent.identity import Store
@@ -30,6 +30,9 @@ EXIT_RESTART = 75
 
 EXIT_FINAL = 78
 """The control plane removed this agent: a supervisor should not start it again."""
+
+ALIVE_FILE = "alive"
+"""In the state folder; touched every few seconds as long as the event loop runs."""
 
 _log = structlog.get_logger("towline.agent")
 
@@ -50,15 +53,17 @@ def run(settings: AgentSettings) -> int:
 
 
 async def _run(settings: AgentSettings) -> int:
-    agent = Agent(settings)
-    identity = agent.store.current
-    _log.info("agent started", version=towline.__version__, agent=identity.agent_id, cluster=identity.cluster_name)
-    watchdog = Watchdog(settings.watchdog_seconds)
+    watchdog = Watchdog(settings.watchdog_seconds, sign=settings.state_folder / ALIVE_FILE)
     watchdog.start()
+    shared = arriving.shared_identity(settings)
     async with TaskOwner("process") as owner:
+        if not await _finished(owner.spawn("arriving", arriving.arrive(settings, shared))):
+            return EXIT_STOPPED
+        agent = Agent(settings, shared=shared)
+        identity = agent.store.current
+        _log.info("agent started", version=towline.__version__, agent=identity.agent_id, cluster=identity.cluster_name)
         task = owner.spawn("agent", agent.run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        _end_on_signals(task)
         replaced = owner.spawn("update", agent.replaced.wait())
         await asyncio.wait({task, replaced}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -75,6 +80,18 @@ async def _run(settings: AgentSettings) -> int:
     ending = task.result()
     _log.warning("agent ended", reason=ending.reason, final=ending.final)
     return EXIT_FINAL if ending.final else EXIT_RESTART
+
+
+async def _finished(task: asyncio.Task[None]) -> bool:
+    """Wait for a task that a signal may end. Returns: False when one did. Raises: what the task raised."""
+    _end_on_signals(task)
+    await asyncio.wait({task})
+    return not task.cancelled() and task.result() is None
+
+
+def _end_on_signals(task: asyncio.Task[Any]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 def check(settings: AgentSettings) -> str:

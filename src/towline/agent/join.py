@@ -225,7 +225,7 @@ def _application(token: str, keys: _Keys, challenge: _Challenge) -> dict[str, An
         "instance_id": keys.instance_id,
         "hostname": socket.gethostname(),
         "version": towline.__version__,
-        "kind": "docker",
+        "kind": "kubernetes" if os.environ.get("KUBERNETES_SERVICE_HOST") else "docker",
         "nonce": challenge.nonce,
         "signature": keys.key.sign(text),
     }
@@ -270,11 +270,15 @@ def _pending_keys(state_folder: Path) -> _Keys:
 
 
 def _new_keys(path: Path) -> _Keys:
-    private, public = identity.new_sealing_key()
-    keys = _Keys(identity.new_key(), private, public)
     files.private_folder(path.parent)
-    files.write_durably(path, msgspec.json.encode(keys))
-    return keys
+    files.write_durably(path, fresh_keys())
+    return msgspec.json.decode(path.read_bytes(), type=_Keys)
+
+
+def fresh_keys() -> bytes:
+    """Make keys to join with, as `PENDING_FILE` holds them."""
+    private, public = identity.new_sealing_key()
+    return msgspec.json.encode(_Keys(identity.new_key(), private, public))
 
 
 def _parsed(kind: type[Any], answer: httpx.Response) -> Any:

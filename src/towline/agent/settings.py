@@ -89,6 +89,23 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
             description="HTTP proxy for the link, `http://[user:password@]host:port`. Empty: HTTPS_PROXY and NO_PROXY."
         ),
     ] = ""
+    server: Annotated[
+        str,
+        Meta(
+            description="Control plane to join at the first start, `https://host:port`, for an agent that nobody logs "
+            "in to; the token comes from TOWLINE_AGENT_TOKEN_FILE. Empty: `towline agent join` was or will be run."
+        ),
+    ] = ""
+    fingerprints: Annotated[
+        str, Meta(description="`sha256:…` of the authorities to trust while joining `server`, separated by commas.")
+    ] = ""
+    identity_secret: Annotated[
+        str,
+        Meta(
+            description="`NAMESPACE/NAME` of the Kubernetes Secret that keeps this agent's key for all of its pods. "
+            "Empty: the key lies in the state folder alone."
+        ),
+    ] = ""
     log_level: Annotated[str, Meta(description="debug, info, warning or error.")] = "info"
     log_format: Annotated[str, Meta(description="`json`, `text`, or `auto`: text on a terminal, else JSON.")] = "auto"
     parallel_jobs: Annotated[

@@ -5,6 +5,7 @@ A thread of its own looks at a moment that the loop moves on; when it stays, not
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import os
 import socket
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from towline.aio.clock import REAL_CLOCK, Clock, Timer
 
@@ -26,8 +28,15 @@ class Watchdog:
     """Watches the running event loop. `limit`: seconds that it may stand still."""
 
     def __init__(
-        self, limit: float, *, clock: Clock = REAL_CLOCK, environment: Mapping[str, str] | None = None
+        self,
+        limit: float,
+        *,
+        sign: Path | None = None,
+        clock: Clock = REAL_CLOCK,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        """`sign` is a file that the running loop touches, for a probe that looks from outside."""
+        self._sign = sign
         self._limit = limit
         self._clock = clock
         self._notify = Notifier(os.environ if environment is None else environment)
@@ -51,6 +60,9 @@ class Watchdog:
     def _tick(self) -> None:
         self._alive_at = time.monotonic()
         self._notify.send("WATCHDOG=1")
+        if self._sign is not None:
+            with contextlib.suppress(OSError):  # a full disk is no reason to be called dead by this process itself
+                self._sign.touch()
         self._timer = self._clock.call_later(TICK, self._tick)
 
     def _watch(self, end: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -76,6 +77,8 @@ class Capabilities:
             docker = await self._engine.get(Version, "/version", timeout=_PING_TIMEOUT)
         except DockerError as error:
             self.versions.pop("docker", None)
+            if "KUBERNETES_SERVICE_HOST" in os.environ:
+                return _missing("compose", "this agent is a pod and serves its cluster; there is no Docker here")
             return _missing("compose", f"Docker does not answer: {error}")
         self.versions["docker"] = docker.version
         tool = await self.compose_tool()

@@ -60,6 +60,7 @@ class LinkHandler:
             link.KeyRotated: self._key_rotated,
             link.Trust: self._trust,
             link.SettingsChanged: self._settings,
+            link.Lead: self._lead,
             link.Update: self._update,
             link.Error: self._error,
         }
@@ -113,6 +114,11 @@ class LinkHandler:
 
     async def _settings(self, session: LinkSession, message: link.SettingsChanged) -> None:
         self._on_settings(message.settings)
+
+    async def _lead(self, session: LinkSession, message: link.Lead) -> None:
+        """This instance speaks for its cluster from now on: what it told before did not count."""
+        await self._reports.tell_again(session)
+        await self._delivery.connected(session)
 
     async def _update(self, session: LinkSession, message: link.Update) -> None:
         try:

@@ -14,6 +14,7 @@ from towline.agent.host import facts
 from towline.agent.host.capabilities import CHECK_INTERVAL, Capabilities
 from towline.agent.host.inventory import Inventory
 from towline.agent.host.measures import Meter
+from towline.agent.kubernetes.telling import Teller
 from towline.agent.policy import LocalPolicy
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.streams import StreamError
@@ -52,6 +53,8 @@ class Reports:
     counts: Counts
     owner: TaskOwner
     clock: Clock = REAL_CLOCK
+    kubernetes: Teller | None = None
+    """Tells the inventory of the cluster by itself, once it has a link."""
     heartbeat_interval: float = 30.0
     _session: Session | None = None
     _facts: link.Facts | None = None
@@ -62,15 +65,23 @@ class Reports:
         """Tell a new link everything, and begin its heartbeats. Raises: TunnelClosed."""
         self._session = session
         self._links += 1
+        await self.tell_again(session)
+        self.owner.spawn("heartbeats", self._beat(session, self._links))
+
+    async def tell_again(self, session: Session) -> None:
+        """Tell facts and the whole inventory. Raises: TunnelClosed."""
         self._facts = self.read_facts()
         await session.send(self._facts)
         for message in in_parts(self.inventory.snapshot()):
             await session.send(message)
-        self.owner.spawn("heartbeats", self._beat(session, self._links))
+        if self.kubernetes is not None:
+            self.kubernetes.connected(session)
 
     def disconnected(self) -> None:
         """Keep quiet until the next link."""
         self._session = None
+        if self.kubernetes is not None:
+            self.kubernetes.disconnected()
         self._links += 1
 
     async def watch(self) -> None:

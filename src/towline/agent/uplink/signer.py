@@ -6,7 +6,7 @@ Source: docs/wire-protocol.md, "Handshake".
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -26,8 +26,15 @@ class AgentSigner:
     """The `tunnel.handshake.Signer` of this process. Each process is an instance of its own: copies are found out."""
 
     def __init__(
-        self, store: Store, capabilities: Callable[[], tuple[link.Capability, ...]], *, clock: Clock = REAL_CLOCK
+        self,
+        store: Store,
+        capabilities: Callable[[], tuple[link.Capability, ...]],
+        *,
+        before_hello: Callable[[], Awaitable[None]] | None = None,
+        clock: Clock = REAL_CLOCK,
     ) -> None:
+        """`before_hello` brings the identity up to date where several processes share it; it may raise LinkDown."""
+        self._before_hello = before_hello
         self._store = store
         self._capabilities = capabilities
         self._clock = clock
@@ -41,7 +48,9 @@ class AgentSigner:
         return f"<AgentSigner {self._instance}>"
 
     async def hello(self, challenge: link.Challenge) -> link.Hello:
-        """Sign the challenge."""
+        """Sign the challenge. Raises: LinkDown."""
+        if self._before_hello is not None:
+            await self._before_hello()
         identity = self._store.current
         self._note_time(challenge.server_time)
         # A hello that no welcome followed: the new key may not have reached the server's disk, so try the old one.
