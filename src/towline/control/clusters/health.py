@@ -47,6 +47,8 @@ class Known:
     capabilities: Sequence[Capability] = ()
     unhealthy: Sequence[str] = field(default=())
     """Names of containers that Docker calls unhealthy, restarting or dead."""
+    troubles: str = ""
+    """What is not well in its Kubernetes cluster, as a sentence; empty when all is."""
     disk_free_bytes: int = 0
     """0: not reported."""
 
@@ -88,10 +90,14 @@ def _away(known: Known) -> Verdict | None:
 
 
 def _broken(known: Known) -> Verdict | None:
+    serves_kubernetes = any(one.ready and one.name == "kubernetes" for one in known.capabilities)
     for capability in known.capabilities:
-        if not capability.ready and capability.name == "compose":
+        # An agent in a Kubernetes cluster has no Docker, and needs none.
+        if not capability.ready and capability.name == "compose" and not (serves_kubernetes or known.troubles):
             since = f" since {clock_time(capability.since, known.now)}" if capability.since else ""
             return Verdict(Health.DEGRADED, f"Docker does not answer{since}: {capability.reason or 'no reason given'}")
+    if known.troubles:
+        return Verdict(Health.DEGRADED, known.troubles)
     if known.unhealthy:
         return Verdict(Health.DEGRADED, _containers(known.unhealthy))
     if 0 < known.disk_free_bytes < LOW_DISK_BYTES:

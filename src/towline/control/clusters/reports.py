@@ -7,7 +7,7 @@ stays when the agent goes away, so that the last known state can be shown.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +43,18 @@ MOST_CONTAINERS = 5000
 SICK_STATES = frozenset({"restarting", "dead"})
 
 
+Troubles = Callable[[Transaction, Collection[str]], Awaitable[Mapping[str, str]]]
+"""Says in a sentence each what is not well in some clusters, by id; those that are well are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unwell:
+    """What is not well in one cluster: containers by name, and in a sentence what others know."""
+
+    containers: Sequence[str]
+    elsewhere: str
+
+
 @dataclass(slots=True)
 class Pending:
     """What is to be written about one cluster."""
@@ -69,6 +81,8 @@ class Reports:
         self._tasks = TaskOwner("cluster-reports")
         self.also_flush: list[Any] = []
         """Coroutine functions run with each flush; for others that write in the same rhythm."""
+        self.also_judge: list[Troubles] = []
+        """Asked for what else is not well, with each verdict."""
 
     def __repr__(self) -> str:
         return f"<Reports {len(self._pending)} waiting>"
@@ -241,22 +255,24 @@ class Reports:
         agents = await repository.agent_states(tx, batch)
         await write_inventories(tx, {key: one for key, one in batch.items() if key in rows})
         sick = await repository.sick_names(tx, batch)
+        troubles: dict[str, str] = {}
+        for ask in self.also_judge:
+            troubles |= await ask(tx, batch)
         changes: dict[str, Mapping[str, Any]] = {}
         for cluster_id, row in rows.items():
             pending = batch[cluster_id]
-            changes[cluster_id] = self._judged_values(row, pending, agents.get(cluster_id, ("", "")), sick[cluster_id])
+            unwell = Unwell(sick[cluster_id], troubles.get(cluster_id, ""))
+            changes[cluster_id] = self._judged_values(row, pending, agents.get(cluster_id, ("", "")), unwell)
             for topic in sorted({"cluster", *pending.hints}):
                 tx.publish(topic, **({"id": cluster_id} if topic == "cluster" else {"cluster_id": cluster_id}))
         return changes
 
-    def _judged_values(
-        self, row: Cluster, pending: Pending, agent: tuple[str, str], sick: Sequence[str]
-    ) -> dict[str, Any]:
+    def _judged_values(self, row: Cluster, pending: Pending, agent: tuple[str, str], unwell: Unwell) -> dict[str, Any]:
         """Return what is written of a cluster: what was reported, and the verdict on its health."""
         values, now = dict(pending.values), self._clock.now()
         if "capabilities" in values:
             values["capabilities"] = with_since(row.capabilities, values["capabilities"], now)
-        verdict = judge(known_of(row, values, now, agent, sick))
+        verdict = judge(known_of(row, values, now, agent, unwell))
         if verdict.state != row.health_state:
             values["health_since"] = now
         values["health_state"], values["health_reason"] = str(verdict.state), verdict.reason[:LONGEST_REASON]
@@ -311,9 +327,7 @@ def with_since(before: Sequence[Mapping[str, Any]], found: list[dict[str, Any]],
     return found
 
 
-def known_of(
-    row: Cluster, values: Mapping[str, Any], now: datetime, agent: tuple[str, str], sick: Sequence[str]
-) -> Known:
+def known_of(row: Cluster, values: Mapping[str, Any], now: datetime, agent: tuple[str, str], unwell: Unwell) -> Known:
     """Put together what health is judged by, from the row and what is about to be written."""
 
     def latest(name: str) -> Any:
@@ -330,7 +344,8 @@ def known_of(
             Capability(one["name"], one["ready"], one["reason"], _parse(one.get("since")))
             for one in latest("capabilities")
         ],
-        unhealthy=sick,
+        unhealthy=unwell.containers,
+        troubles=unwell.elsewhere,
         disk_free_bytes=int(latest("heartbeat").get("disk_free_bytes", 0)),
     )
 

@@ -18,7 +18,7 @@ function open(url) {
       setTimeout(() => ports.size && open(url), 3000);
     }
   };
-  for (const topic of ["cluster", "agent", "deployment", "job", "inventory", "audit", "access", "resync"]) {
+  for (const topic of ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "resync"]) {
     source.addEventListener(topic, (event) => tell({ kind: "event", topic, ids: event.data ? JSON.parse(event.data) : {} }));
   }
 }

@@ -1,5 +1,5 @@
 // The page's view of the server's events: through the shared worker where there is one, else directly.
-const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "audit", "access", "resync"];
+const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "resync"];
 
 export function listen({ event, state }) {
   const { events, worker } = document.body.dataset;
