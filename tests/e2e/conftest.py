@@ -6,6 +6,7 @@ import pytest
 from tests.support import kubernetes_objects as objects
 from tests.support.commands import answer, succeed
 from tests.support.kubernetes_stack import Stack, User
+from tests.support.meddling_api import Call, MeddlingApi
 from tests.support.product import PASSWORD, Product, wait_for
 from tests.testbed import images, kubectl
 from tests.testbed.kubernetes.cluster import Cluster
@@ -61,6 +62,31 @@ def ada(stack: Stack) -> User:
 
 
 @pytest.fixture(scope="session")
+def dora(stack: Stack) -> User:
+    """A deployer, whom the cluster itself would let do everything."""
+    return stack.user("k8dora", "deployer", bound_to="cluster-admin")
+
+
+@pytest.fixture(scope="session")
 def seeded(stack: Stack) -> str:
     """The namespace of objects that tests only read. Stays for the next run."""
     return objects.seed(stack.direct())
+
+
+@pytest.fixture(scope="session")
+def meddling_server(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeddlingApi]:
+    """A server before the real one that does as a script says, and an agent that takes it for its cluster `meddled`."""
+    authority = stack.cluster.home / "authority.crt"
+    with MeddlingApi(tmp_path_factory.mktemp("meddling"), stack.cluster.api_port, authority) as server:
+        stack.join("meddled", "meddled")
+        stack.agent_config("meddled", server.port, server.authority)
+        stack.start_agent("meddled", "meddled")
+        yield server
+        stack.stop("meddled")
+
+
+@pytest.fixture
+def meddling(meddling_server: MeddlingApi) -> Iterator[MeddlingApi]:
+    """The same for one test, which chooses the script."""
+    yield meddling_server
+    meddling_server.script = Call.pass_on

@@ -101,6 +101,7 @@ class Going:
     """A program that goes on: each line of what it prints comes with the moment it came."""
 
     def __init__(self, argv: list[str], environment: dict[str, str], folder: Path) -> None:
+        self.argv = argv
         self.process = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, cwd=folder
         )

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import httpx
+from tests.support.connect_proxy import ConnectProxy
 from tests.support.kube_agent import Admin, make_agent_account
 from tests.support.kubectl import Client
 from tests.support.product import PASSWORD, wait_for
@@ -84,12 +85,10 @@ class Stack:
     folder: Path
     cluster: Cluster
     clients: Clients
-    api_port: int = 0
-    """Of something in the API server's place; 0: the real one."""
     port: int = field(default_factory=processes.free_port)
     namespace: str = "k8-agent"
-    environment: dict[str, str] = field(default_factory=dict)
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _names: ConnectProxy | None = None
     _made: int = 0
 
     def __enter__(self) -> Self:
@@ -106,6 +105,8 @@ class Stack:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._names is not None:
+            self._names.close()
         for name in list(self._running)[::-1]:
             self.stop(name)
 
@@ -128,17 +129,19 @@ class Stack:
         self._start(name, self._agent_environment(name), "agent", "run", "--state-folder", str(self.folder / name))
         wait_for(lambda: self.is_served(cluster), f"the agent {name}", START_TIMEOUT)
 
+    def agent_config(self, name: str, port: int, authority: Path) -> None:
+        """Write the kubeconfig of an agent: as its ServiceAccount, to this port."""
+        token = make_agent_account(self.admin, self.namespace)
+        content = configuration.kubeconfig(f"https://127.0.0.1:{port}", authority, "agent", token)
+        configuration.write(self.folder / f"{name}.kubeconfig", content)
+
     def _agent_environment(self, name: str) -> dict[str, str]:
         path = self.folder / f"{name}.kubeconfig"
         if not path.exists():
-            server = f"https://127.0.0.1:{self.api_port or self.cluster.api_port}"
-            token = make_agent_account(self.admin, self.namespace)
-            user = configuration.kubeconfig(server, self.cluster.home / "authority.crt", "agent", token)
-            configuration.write(path, user)
+            self.agent_config(name, self.cluster.api_port, self.cluster.home / "authority.crt")
         return {
             "TOWLINE_AGENT_KUBECONFIG": str(path),
             "TOWLINE_AGENT_DOCKER_HOST": f"unix://{self.folder}/none.sock",
-            **self.environment,
         }
 
     def join(self, name: str, cluster: str) -> None:
@@ -213,8 +216,27 @@ class Stack:
     def http(self, token: str = "", **options: Any) -> httpx.Client:
         """A client of the control plane."""
         headers = {"authorization": f"Bearer {token}"} if token else {}
-        trust = ssl.create_default_context(cafile=self.authority)
-        return httpx.Client(**{"base_url": self.url, "verify": trust, "headers": headers, "timeout": 30, **options})
+        return httpx.Client(
+            **{"base_url": self.url, "verify": self.trust(), "headers": headers, "timeout": 30, **options}
+        )
+
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.authority)
+
+    def direct_http(self) -> httpx.Client:
+        """A client of the API server itself, as the administrator."""
+        token = (self.cluster.home / "tokens.csv").read_text().split(",")[0]
+        return httpx.Client(
+            base_url=f"https://127.0.0.1:{self.cluster.api_port}", headers={"authorization": f"Bearer {token}"},
+            verify=ssl.create_default_context(cafile=self.cluster.home / "authority.crt"), timeout=30,
+        )  # fmt: skip
+
+    def own_host_client(self, token: str, version: str = "1.37", cluster: str = CLUSTER) -> Client:
+        """A kubectl that reaches the cluster by a host name of its own, through a proxy that knows where that is."""
+        if self._names is None:
+            self._names = ConnectProxy(self.port)
+        server = f"https://{cluster}.{BASE_HOST}:{self.port}"
+        return self.client(server, {"token": token}, version, **{"proxy-url": self._names.url})
 
     def _answers(self) -> bool:
         assert self._running["server"].poll() is None, self.log("server")
@@ -227,6 +249,12 @@ class Stack:
         """Tell whether the cluster answers through its agent right now."""
         with self.http(self.owner.token) as client:
             return client.get(f"/k8s/clusters/{cluster}/version").status_code == 200
+
+    def is_connected(self, cluster: str) -> bool:
+        """Tell whether the link of a cluster's agent is up, whatever its API server does."""
+        with self.http(self.owner.token) as client:
+            rows = client.get("/api/v1/clusters", params={"limit": 100}).json()["items"]
+        return any(row["name"] == cluster and row["link"]["connected"] for row in rows)
 
     def log_in(self, name: str) -> User:
         """Sign in, and make a token for clients."""
@@ -271,6 +299,15 @@ class Stack:
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": cluster_role},
         }  # fmt: skip
         self.admin.apply(f"/apis/{group}/v1/clusterrolebindings", binding)
+
+    @property
+    def account(self) -> str:
+        """The agent's own name in the cluster."""
+        return f"system:serviceaccount:{self.namespace}:agent"
+
+    @property
+    def audit_log(self) -> Path:
+        return self.cluster.home / "log" / "audit.log"
 
     # -- clients ---------------------------------------------------------------------------------
 
