@@ -135,12 +135,16 @@ def first_value(query: bytes, key: bytes) -> bytes | None:
     A pair that holds `;` or a malformed escape is ignored, as the API server ignores it.
     """
     for pair in query.split(b"&"):
-        if b";" in pair or _BROKEN_ESCAPE.search(pair) is not None:
+        if b";" in pair or (b"%" in pair and _BROKEN_ESCAPE.search(pair) is not None):
             continue
         name, _, value = pair.partition(b"=")
-        if name == key or unquote_to_bytes(name.replace(b"+", b" ")) == key:
-            return unquote_to_bytes(value.replace(b"+", b" "))
+        if name == key or (b"%" in name and _unescaped(name) == key):
+            return _unescaped(value)
     return None
+
+
+def _unescaped(text: bytes) -> bytes:
+    return unquote_to_bytes(text.replace(b"+", b" ")) if b"%" in text or b"+" in text else text
 
 
 def _selected_name(selector: bytes) -> str:
