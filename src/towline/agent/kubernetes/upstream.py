@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Callable
 from typing import TypeVar
 
 from towline.agent.errors import KubernetesError
-from towline.agent.kubernetes.credentials import ApiServer
+from towline.agent.kubernetes.credentials import ALPN, ApiServer
 
 CONNECT_TIMEOUT = 7.0
 """Seconds for TCP and TLS together: the API server is near, and the opener of a stream waits for ten."""
+
+KEEP_ALIVE_AFTER = 60
+"""Seconds of silence before the kernel asks whether the API server is still there: quiet watches live for an hour."""
 
 P = TypeVar("P", bound=asyncio.BaseProtocol)
 
@@ -36,9 +40,20 @@ async def dial(server: ApiServer, protocol_factory: Callable[[], P]) -> tuple[as
 
 async def _connect(server: ApiServer, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
     name = server.server_name if server.tls is not None else None
-    return await asyncio.get_running_loop().create_connection(
+    transport, protocol = await asyncio.get_running_loop().create_connection(
         protocol_factory, server.host, server.port, ssl=server.tls, server_hostname=name
     )
+    opened = transport.get_extra_info("socket")
+    if opened is not None:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_AFTER)
+    return transport, protocol
+
+
+def speaks_http1(transport: asyncio.BaseTransport) -> bool:
+    """Tell whether TLS settled on HTTP/1.1, or on nothing, which means the same."""
+    tls = transport.get_extra_info("ssl_object")
+    return tls is None or tls.selected_alpn_protocol() in (None, ALPN)
 
 
 def _words(error: OSError) -> str:
