@@ -116,9 +116,11 @@ def _link(view: View) -> dict[str, Any]:
 def _agent(view: View, agent: Any) -> dict[str, Any]:
     names = (
         "id", "state", "state_reason", "state_since", "version", "hostname", "last_seen_at", "address",
-        "instance_id", "epoch", "generation", "rivals", "created_at",
+        "instance_id", "epoch", "generation", "max_instances", "rivals", "created_at",
     )  # fmt: skip
-    return {name: getattr(agent, name) for name in names} | {"connected": agent.id in view.connected_agents}
+    live = view.live_instances.get(agent.id)
+    shown = {name: getattr(agent, name) for name in names}
+    return shown | {"connected": live is not None, "instances": [name for name in live or () if name]}
 
 
 def _container(row: InventoryContainer) -> ContainerOut:

@@ -68,6 +68,10 @@ class AgentOut(BaseModel):
     instance_id: str
     epoch: int
     generation: int
+    max_instances: int
+    """How many may be connected at once: 1 on a host; replicas and surge in a cluster."""
+    instances: list[str]
+    """Names of those that are, where there may be several."""
     rivals: list[dict[str, Any]]
     created_at: datetime
 

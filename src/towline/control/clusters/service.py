@@ -46,7 +46,8 @@ class View:
     projects: int
     containers: int
     link: Link | None
-    connected_agents: frozenset[str] = field(default=frozenset())
+    live_instances: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Per agent that is connected the names of its instances; that of an only one is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +205,7 @@ class Clusters:
         labels = await repository.labels_of(tx, ids)
         counts = await repository.counts(tx, ids)
         agents = await agent_rows.agents_of(tx, ids)
-        connected = frozenset(one.id for one in agents if self._links.live_instance(one.id))
+        connected = {one.id: tuple(live) for one in agents if (live := self._links.live_instances(one.id))}
         return [
             View(
                 row,
