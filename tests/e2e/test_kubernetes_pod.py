@@ -1,0 +1,154 @@
+"""The agent as a real pod of a real cluster: the project's own image, the generated manifest, one key for all pods."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any, Self
+
+import pytest
+import yaml
+from tests.support.kube_agent import Admin
+from tests.support.kubernetes_stack import SERVER, Stack
+from tests.support.product import PASSWORD, wait_for
+from tests.testbed import bases, kubectl, paths
+from tests.testbed.kubernetes import configuration, node
+from tests.testbed.kubernetes.cluster import Cluster
+
+pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
+
+IMAGE = "towline-test/agent-pod:1"
+NAME = "pods-1"
+NAMESPACE = "k6-agent"
+JOIN_TIMEOUT = 120.0
+
+
+class PodStack(Stack):
+    """A control plane that pods reach, at the address of their node."""
+
+    def __enter__(self) -> Self:
+        self.admin = Admin(self.cluster)
+        (self.folder / "password").write_text(PASSWORD)
+        try:
+            self.start_server()
+            self.owner = self.log_in("root")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def start_server(self) -> None:
+        values = {
+            **SERVER,
+            "LISTEN": f"{configuration.NODE_ADDRESS}:{self.port}",
+            "HOSTNAMES": configuration.NODE_ADDRESS,
+            "DATA_FOLDER": str(self.folder / "server"),
+            "ADMIN_PASSWORD_FILE": str(self.folder / "password"),
+        }
+        self._start("server", {f"TOWLINE_SERVER_{name}": value for name, value in values.items()}, "server", "run")
+        wait_for(self._answers, "the server", 60)
+
+    @property
+    def url(self) -> str:
+        return f"https://{configuration.NODE_ADDRESS}:{self.port}"
+
+    def manifest(self, **wanted: Any) -> dict[str, Any]:
+        with self.http(self.owner.token) as client:
+            body = {"image": IMAGE, "pull_policy": "Never", "namespace": NAMESPACE, "server": self.url, **wanted}
+            answer = client.post(f"/api/v1/clusters/{NAME}/kubernetes/manifest", json=body)
+        assert answer.status_code == 201, answer.text
+        made: dict[str, Any] = answer.json()
+        return made
+
+    def shown(self) -> dict[str, Any]:
+        with self.http(self.owner.token) as client:
+            shown: dict[str, Any] = client.get(f"/api/v1/clusters/{NAME}").json()
+        return shown
+
+    def directly(self, *words: str, content: str = "") -> str:
+        """kubectl as the cluster's administrator."""
+        command = [str(self.clients.kubectl()), "--kubeconfig", str(self.cluster.kubeconfig), *words]
+        done = subprocess.run(command, input=content, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def pods(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self.directly("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]
+        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+    def logs(self) -> str:
+        return self.directly("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=towline-agent", "--tail=30")
+
+
+@pytest.fixture(scope="module")
+def stack(base_images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PodStack]:
+    cluster = Cluster()
+    bases.build(paths.PROJECT / "build" / "Dockerfile", IMAGE)
+    node.load(cluster, IMAGE)
+    folder = tmp_path_factory.mktemp("pods")
+    with PodStack(folder, cluster, kubectl.ensure(), namespace=NAMESPACE) as stack:
+        applied = stack.manifest()["manifest"]
+        stack.directly("apply", "-f", "-", content=applied)
+        try:
+            wait_for(lambda: stack.is_served(NAME), "the pod to join", JOIN_TIMEOUT)
+            yield stack
+        except AssertionError:
+            print(stack.directly("describe", "pods", "-n", NAMESPACE), stack.logs(), stack.log("server"))
+            raise
+        finally:
+            for one in list(yaml.safe_load_all(applied))[::-1]:
+                where = ["-n", one["metadata"]["namespace"]] if "namespace" in one["metadata"] else []
+                stack.directly("delete", one["kind"], one["metadata"]["name"], "--ignore-not-found", "--wait=false",
+                               *where)  # fmt: skip
+
+
+def test_the_pod_joins_by_itself_and_its_cluster_is_served(stack: PodStack) -> None:
+    shown = stack.shown()
+    ready = {one["name"]: one for one in shown["capabilities"]}
+    assert ready["kubernetes"]["ready"] is True
+    assert "this agent is a pod" in ready["compose"]["reason"]
+    assert shown["health"]["state"] == "healthy", shown["health"]
+    with stack.owner.http() as client:
+        items = client.get(f"/k8s/clusters/{NAME}/api/v1/namespaces/{NAMESPACE}/pods").json()["items"]
+    assert [item["metadata"]["name"] for item in items] == [pod["metadata"]["name"] for pod in stack.pods()]
+
+
+def test_the_pod_is_ready_and_was_never_restarted(stack: PodStack) -> None:
+    def is_ready() -> bool:
+        statuses = [status for pod in stack.pods() for status in pod["status"].get("containerStatuses", [])]
+        return bool(statuses) and all(one["ready"] and one["restartCount"] == 0 for one in statuses)
+
+    wait_for(is_ready, "the pod to be ready", 60)
+
+
+def test_a_deleted_pod_is_followed_by_another_with_the_same_key(stack: PodStack) -> None:
+    before = stack.shown()["agents"][0]
+    stack.directly("delete", "pod", "-n", NAMESPACE, stack.pods()[0]["metadata"]["name"], "--wait=true")
+    wait_for(lambda: _instance(stack) != before["instance_id"] and stack.is_served(NAME), "its successor", 90)
+    after = stack.shown()["agents"]
+    assert [(one["id"], one["state"]) for one in after] == [(before["id"], "active")]
+
+
+def test_two_replicas_are_connected_at_once_and_losing_one_goes_unnoticed(stack: PodStack) -> None:
+    made = stack.manifest(replicas=2)
+    assert made["replaces"] is True
+    stack.directly("apply", "-f", "-", content=made["manifest"])
+    wait_for(lambda: len(stack.shown()["agents"][0]["instances"]) >= 2, "two pods to be connected", 120)
+    stack.directly("delete", "pod", "-n", NAMESPACE, stack.pods()[0]["metadata"]["name"], "--wait=false", "--now")
+    for _ in range(20):
+        assert stack.is_served(NAME)
+    wait_for(lambda: len(stack.shown()["agents"][0]["instances"]) >= 2, "two pods again", 120)
+    assert stack.shown()["agents"][0]["state"] == "active"
+
+
+def test_people_get_the_rights_of_their_role_from_the_cluster_itself(stack: PodStack) -> None:
+    viewer = stack.user("vera", "viewer")
+    with viewer.http() as client:
+        base = f"/k8s/clusters/{NAME}/api/v1/namespaces/{NAMESPACE}"
+        assert client.get(f"{base}/pods").status_code == 200
+        assert client.get(f"{base}/secrets").status_code == 403
+    words = ["auth", "can-i", "--as=towline:x", "--as-group=towline:role:viewer", "-n", NAMESPACE]
+    assert stack.directly(*words, "list", "pods").strip() == "yes"
+
+
+def _instance(stack: PodStack) -> str:
+    return str(stack.shown()["agents"][0]["instance_id"])
