@@ -56,10 +56,39 @@ class Sent:
         return next((value for lower, value in self.fields if lower == name), "")
 
 
-Script = Callable[[TunnelStream, Sent], Awaitable[None]]
+@dataclass
+class ApiStream:
+    """What an API server sees of one stream: bytes behind the head that it has read come first."""
+
+    stream: TunnelStream
+    held: bytes = b""
+
+    async def read(self) -> bytes:
+        held, self.held = self.held, b""
+        return held or await self.stream.read()
+
+    async def read_head(self) -> bytes:
+        """Return the next head; empty at the end."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            piece = await self.read()
+            if not piece:
+                return b""
+            data += piece
+        head, mark, self.held = data.partition(b"\r\n\r\n")
+        return head + mark
+
+    async def write(self, data: bytes) -> None:
+        await self.stream.write(data)
+
+    async def write_eof(self) -> None:
+        await self.stream.write_eof()
 
 
-async def always_ok(stream: TunnelStream, sent: Sent) -> None:
+Script = Callable[[ApiStream, Sent], Awaitable[None]]
+
+
+async def always_ok(stream: ApiStream, sent: Sent) -> None:
     """Answer as an API server that is content with everything; a body is not read."""
     await stream.write(OK)
 
@@ -83,19 +112,12 @@ class StandIn:
         if self.refusal is not None:
             incoming.refuse(*self.refusal)
             return
-        self.owner.spawn("stream", self._serve(incoming.accept_stream(), incoming.target))
+        self.owner.spawn("stream", self._serve(ApiStream(incoming.accept_stream()), incoming.target))
 
-    async def _serve(self, stream: TunnelStream, target: streams.Kube) -> None:
-        held = b""
+    async def _serve(self, stream: ApiStream, target: streams.Kube) -> None:
         try:
-            while True:
-                while b"\r\n\r\n" not in held:
-                    piece = await stream.read()
-                    if not piece:
-                        return
-                    held += piece
-                head, mark, held = held.partition(b"\r\n\r\n")
-                sent = Sent(target, head + mark)
+            while head := await stream.read_head():
+                sent = Sent(target, head)
                 self.sent.append(sent)
                 await self.script(stream, sent)
         except StreamError:
@@ -165,7 +187,11 @@ class Access:
 
     async def client(self, **options: Any) -> Raw:
         """A connection that speaks any bytes over TLS."""
-        return await Raw.connect(self.port, ssl=self.trust, **{"server_hostname": "localhost", **options})
+        return await Raw.connect(self.port, **{"ssl": self.trust, "server_hostname": "localhost", **options})
+
+    async def plain_client(self) -> Raw:
+        """A connection without TLS, which loopback may use: its sides end one by one."""
+        return await Raw.connect(self.port)
 
     async def ask(self, data: bytes, **options: Any) -> Answer:
         """Send bytes on a new connection, and read one answer."""

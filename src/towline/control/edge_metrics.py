@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from towline.control.logging import get_logger
 from towline.gateway.counters import EdgeCounters
-from towline.gateway.interfaces import AccessRecord
+from towline.gateway.interfaces import AccessRecord, RouteKind
 
 _log = get_logger("access")
 
@@ -56,7 +56,7 @@ class EdgeCollector(Collector):
 def log_request(record: AccessRecord) -> None:
     """Log one finished request. Good answers of published services do not come here (`log_good_targets`)."""
     is_good = record.status < 400 and not record.dropped_identity
-    quiet = is_good and record.path in QUIET_PATHS
+    quiet = is_good and (record.path in QUIET_PATHS or record.kind is RouteKind.KUBERNETES)  # on record in the audit
     write = _log.debug if quiet else _log.info
     write(
         "request",
