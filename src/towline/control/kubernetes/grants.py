@@ -33,6 +33,8 @@ class Verdict:
 
 
 UNSEEN = Verdict(False, False, "no role of yours reaches this cluster")
+DISCOVERY = AccessTuple("get", path="/api", is_resource=False)
+"""What everybody with any right to a cluster may ask: its verdict tells whether the cluster exists for somebody."""
 _OUTSIDE = "your roles reach other namespaces of this cluster only"
 
 
