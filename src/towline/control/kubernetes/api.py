@@ -78,7 +78,7 @@ def _entry(name: str, origin: str, host: str) -> KubeconfigClusterOut:
 
 
 async def _place(control: Any, access: Access, cluster: str) -> Place:
-    place = await control.kubernetes.places.find(access.org_id, cluster)
+    place: Place | None = await control.kubernetes.places.find(access.org_id, cluster)
     if place is None or not judge(access.rights, place, DISCOVERY).visible:
         raise not_found("cluster", cluster[:64])
     return place
