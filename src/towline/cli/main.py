@@ -32,6 +32,8 @@ MODULES = {
     f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale "
     "remove prune adopt",
     f"{_COMMANDS}streams": "logs exec",
+    f"{_COMMANDS}kubeconfig": "kubeconfig k8s-token",
+    f"{_COMMANDS}kube": "kube",
     f"{_COMMANDS}jobs": "jobs",
     f"{_COMMANDS}access": "tokens users",
     f"{_COMMANDS}audit": "audit",

@@ -26,7 +26,7 @@ async def run_terminal(api: Client, path: str, query: list[tuple[str, str]], *, 
     columns, rows = shutil.get_terminal_size()
     query = [*query, ("columns", str(columns)), ("rows", str(rows))]
     async with api.websocket(path, query) as socket, TaskOwner("terminal") as tasks:
-        with _raw_terminal() if tty else contextlib.nullcontext():
+        with raw_terminal() if tty else contextlib.nullcontext():
             if tty:
                 _follow_size(socket, tasks)
             tasks.spawn("stdin", _send_input(socket))
@@ -39,7 +39,7 @@ async def _receive(socket: ClientConnection) -> int:
         async for message in socket:
             for frame in reader.feed(message if isinstance(message, bytes) else message.encode()):
                 if frame.kind in (STDOUT, STDERR):
-                    _write(
+                    write(
                         sys.stdout.buffer.fileno() if frame.kind == STDOUT else sys.stderr.buffer.fileno(), frame.body
                     )
                 elif frame.kind == EXIT:
@@ -60,7 +60,7 @@ def _broken(error: ConnectionClosed) -> CliError:
     return from_close(code, reason or "the connection broke; the command may still run")
 
 
-def _write(descriptor: int, data: bytes) -> None:
+def write(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 
@@ -83,7 +83,7 @@ def _follow_size(socket: ClientConnection, tasks: TaskOwner) -> None:
 
 
 @contextlib.contextmanager
-def _raw_terminal() -> Iterator[None]:
+def raw_terminal() -> Iterator[None]:
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
     try:

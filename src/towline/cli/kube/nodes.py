@@ -86,7 +86,7 @@ def is_empty(node: Node | None) -> bool:
 
 def last_index(node: Node) -> int:
     """Return where the text of a node ends; the mark of a block node also takes the comments that follow it."""
-    if isinstance(node, ScalarNode) or node.flow_style or not node.value:
+    if not isinstance(node, MappingNode | SequenceNode) or node.flow_style or not node.value:
         end: int = node.end_mark.index
         return end
     last = node.value[-1]
