@@ -38,5 +38,5 @@ class Connectors:
         return found
 
     def _session(self, cluster_id: str) -> Session | None:
-        found = self._links.of_cluster(cluster_id)
+        found = self._links.for_stream(cluster_id)
         return found.session if found is not None else None
