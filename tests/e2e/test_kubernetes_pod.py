@@ -107,7 +107,7 @@ def test_the_pod_joins_by_itself_and_its_cluster_is_served(stack: PodStack) -> N
     assert ready["kubernetes"]["ready"] is True
     assert "this agent is a pod" in ready["compose"]["reason"]
     assert shown["health"]["state"] == "healthy", shown["health"]
-    with stack.owner.http() as client:
+    with stack.http(stack.owner.token) as client:
         items = client.get(f"/k8s/clusters/{NAME}/api/v1/namespaces/{NAMESPACE}/pods").json()["items"]
     assert [item["metadata"]["name"] for item in items] == [pod["metadata"]["name"] for pod in stack.pods()]
 
@@ -142,7 +142,7 @@ def test_two_replicas_are_connected_at_once_and_losing_one_goes_unnoticed(stack:
 
 def test_people_get_the_rights_of_their_role_from_the_cluster_itself(stack: PodStack) -> None:
     viewer = stack.user("vera", "viewer")
-    with viewer.http() as client:
+    with stack.http(viewer.token) as client:
         base = f"/k8s/clusters/{NAME}/api/v1/namespaces/{NAMESPACE}"
         assert client.get(f"{base}/pods").status_code == 200
         assert client.get(f"{base}/secrets").status_code == 403

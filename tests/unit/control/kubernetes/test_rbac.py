@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -160,3 +161,14 @@ def test_viewers_gain_what_makers_of_custom_resources_offer_and_not_the_clusters
 def test_every_permission_has_a_reason() -> None:
     sets = (*profiles.ROLE_PERMISSIONS.values(), profiles.INVENTORY, profiles.NODE_STATS, profiles.impersonation())
     assert all(permission.reason.endswith((".", '."', ".)")) for each in sets for permission in each)
+
+
+def test_the_documentation_gives_the_reason_of_every_permission() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "kubernetes-cluster.md").read_text()
+    sets = (
+        *profiles.ROLE_PERMISSIONS.values(), profiles.INVENTORY, profiles.NODE_STATS, profiles.impersonation(),
+        profiles.own_secret("towline-agent-key"),
+    )  # fmt: skip
+    for permission in (one for each in sets for one in each):
+        assert permission.reason in page
+        assert all(f"`{name}`" in page for name in (*permission.resources, *permission.urls))
