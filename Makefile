@@ -7,7 +7,7 @@ BIN := .venv/bin
 ARGS ?=
 # Tests run side by side: what waits for containers beside what computes. Tests of one file stay together.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 SYSTEM_PARTS := docker or postgres or browser or proxies or registry or kubernetes or root or soak
 TYPED := src/towline tests/testbed tests/conftest.py scripts
 

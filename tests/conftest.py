@@ -16,13 +16,13 @@ import pytest
 import pytest_socket
 import structlog
 
+from tests.support.scheduling import SharedParts
 from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid, sshd
 from tests.testbed.engine import PrivateEngine
 from tests.testbed.requirement import Missing, is_required
 from tests.testbed.servers import Server
 
 UNIT = Path(__file__).parent / "unit"
-SHARES_DOCKER = [Path(__file__).parent / each for each in ("e2e", "integration/agent", "integration/compose")]
 LEFT_OUT = pytest.StashKey[dict[str, Missing]]()
 # Runs that go on at the same time take different networks, as well as chance allows; see `PRIVATE_NETWORK`.
 PRIVATE_NETWORKS = 50
@@ -61,21 +61,14 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("towline")
 
 
-def worker_group(item: pytest.Item) -> str:
-    """Name what must not run at the same time: tests of one file, and all that share a Docker engine or a cluster."""
-    marks = {mark.name for mark in item.iter_markers()}
-    if "kubernetes" in marks:
-        return "kubernetes"
-    if any(item.path.is_relative_to(folder) for folder in SHARES_DOCKER):
-        return "docker"
-    return item.path.stem
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Run side by side only what shares nothing."""
+    return SharedParts(config, log)
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests belong to one worker, and leave the long proofs out unless a marker expression chooses tests."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(worker_group(item)))
+    """Leave the long proofs out unless a marker expression chooses tests."""
     if config.option.markexpr:
         return
     long = [item for item in items if item.get_closest_marker("soak")]

@@ -22,6 +22,7 @@ PASSWORD = "correct horse battery staple"
 START_TIMEOUT = 60.0
 STOP_TIMEOUT = 60.0
 POLL = 0.05
+LAST_WORDS = "Ctrl-C stops it."
 LOCAL = re.compile(r"http://127\.0\.0\.1:(\d+)")
 TOKEN = re.compile(r"twx_[0-9A-Za-z]+")
 
@@ -57,7 +58,7 @@ class Product:
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(self._process,), daemon=True)
         self._reader.start()
-        wait_for(lambda: LOCAL.search(self.text) is not None, "towline up to print its address", START_TIMEOUT, self)
+        wait_for(lambda: LAST_WORDS in self.text, "towline up to print its address", START_TIMEOUT, self)
 
     def _read(self, process: subprocess.Popen[str]) -> None:
         assert process.stderr is not None
