@@ -27,6 +27,7 @@ BENCHMARKS = {
     "follow": ("Logs from a container to their readers", "benchmarks.follow"),
     "logs": ("Logs through the agent and a tunnel", "benchmarks.logs"),
     "agent": ("An idle agent", "benchmarks.agent"),
+    "inventory": ("The inventory of a Kubernetes cluster", "benchmarks.inventory"),
 }
 NOTES = "What the figures say"
 """A section written by hand, which stays as it is."""
