@@ -22,9 +22,9 @@ FAILED = "/clusters/warehouse-hamburg-storage/deployments/shop"
 GOOD = "/clusters/edge-1/deployments/shop"
 PLACES = ("/fleet", "/deployments", "/jobs", "/access?tab=tokens", "/settings", "/search?q=shop", "/clusters/edge-1")
 PAGES = (
-    *PLACES, "/fleet/join", "/clusters/edge-1/settings", "/clusters/edge-2", "/deployments/new?sample=1", GOOD, FAILED,
-    f"{GOOD}/edit", f"{FAILED}/revisions", f"{FAILED}/revisions/2", f"{GOOD}/settings", "/access", "/access?tab=join",
-    "/audit",
+    *PLACES, "/fleet/join", "/fleet/join/kubernetes", "/clusters/edge-1/settings", "/clusters/edge-2",
+    "/deployments/new?sample=1", GOOD, FAILED, f"{GOOD}/edit", f"{FAILED}/revisions", f"{FAILED}/revisions/2",
+    f"{GOOD}/settings", "/access", "/access?tab=join", "/audit",
 )  # fmt: skip
 NEEDS_AGENT = (f"{GOOD}/logs", f"{GOOD}/terminal")
 FAST_SECONDS = 0.1

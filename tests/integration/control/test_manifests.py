@@ -72,3 +72,19 @@ async def test_a_choice_that_cannot_be_makes_no_token(small_app: ControlApp, nam
     answer = await admin.post(f"/api/v1/clusters/{name}/kubernetes/manifest", json=body)
     assert answer.status_code == 422, answer.text
     assert (await admin.get("/api/v1/join-tokens")).json()["total"] == 0
+
+
+async def test_the_join_dialog_shows_the_manifest_beside_kubectl(small_app: ControlApp) -> None:
+    admin = await small_app.user("ada", Role.ADMIN)
+    asked = await admin.get("/fleet/join/kubernetes")
+    assert asked.status_code == 200, asked.text
+    assert 'name="cluster_name"' in asked.text
+    form = {"cluster_name": "prod-eu", "profile": "read-only", "replicas": "2", "inventory": "1", "image": "x"}
+    made = await admin.post("/fleet/join/kubernetes", data=form)
+    assert made.status_code == 200, made.text
+    assert "kubectl apply -f -" in made.text
+    assert "twj_" in made.text
+    assert made.headers["cache-control"] == "no-store"
+    wrong = await admin.post("/fleet/join/kubernetes", data=form | {"cluster_name": "No_Name"})
+    assert "twj_" not in wrong.text
+    assert "lower-case letters" in wrong.text
