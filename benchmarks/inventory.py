@@ -78,7 +78,8 @@ class Cluster:
                     writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
                     if _PATHS.get(parts.path) == "pods":
                         self.writers.append(writer)
-                    await asyncio.get_running_loop().create_future()
+                    await reader.read()
+                    return
                 body = self._list(_PATHS.get(parts.path, ""), asked)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 await writer.drain()

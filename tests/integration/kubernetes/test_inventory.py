@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+from tests.conftest import need
 from tests.support.kube_agent import Admin, write_kubeconfig
 from tests.support.scripted_agent import until
 from tests.testbed.kubernetes.cluster import Cluster
@@ -54,6 +55,12 @@ class Known:
     def pod_of(self, owner: str) -> Any:
         """A pod that is not well, of one workload."""
         return next((one for one in self.entries["pods"].values() if one.owner == owner), None)
+
+
+@pytest.fixture(scope="module")
+def kubernetes(request: pytest.FixtureRequest) -> Cluster:
+    cluster: Cluster = need(request.config, "kubernetes")
+    return cluster
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ LOOK_INTERVAL = 20.0
 POLL_INTERVAL = 60.0
 """Seconds between two looks at version and usage: the metrics server itself measures four times a minute."""
 TICK_INTERVAL = 5.0
-"""Seconds between two looks at what only time changes: pods that settle, events that grow old."""
+"""Seconds between two looks at what only time changes, and at counts that well pods alone have changed."""
 COUNT_TICKS = 6
 """Ticks after which counts of pods by node are told: with each change they would tell every node all the time."""
 DENIED_INTERVAL = 300.0
@@ -113,12 +113,16 @@ class KubernetesInventory:
         try:
             return self._policy().require_kubernetes()
         except PolicyRefused as error:
-            if self.teller.is_read:
-                self._take_back(str(error))
+            if not self._is_withdrawn:
+                self._withdraw(str(error))
             return None
 
-    def _take_back(self, why: str) -> None:
-        """Tell that nothing is told any more."""
+    def _withdraw(self, why: str) -> None:
+        """Tell that nothing is told any more, and take back what was told before."""
+        self._is_withdrawn = True
+        if not self._is_there():
+            return
+        self.teller.is_read = True
         self.teller.book.clear(About(away_since=self._clock.now().timestamp(), away_reason=why))
         self.teller.tell_whole()
 
@@ -152,7 +156,7 @@ class KubernetesInventory:
         """Begin with empty tables."""
         book = self.teller.book
         book.clear(About())
-        self.teller.is_read = False
+        self.teller.is_read = self._is_withdrawn = False
         self._patterns = rules.namespaces
         self._sight = Sight(book, self._read, clock=self._clock)
         self._pods = PodTable(book, self._allows, self._clock)
@@ -245,6 +249,7 @@ class KubernetesInventory:
             self._pods.settle()
             self._events.forget_old()
             self._sight.look()
+            self._namespaces.recount()
             if ticks % COUNT_TICKS == 0:
                 self._nodes.recount()
 

@@ -96,6 +96,9 @@ def _broken(known: Known) -> Verdict | None:
         if not capability.ready and capability.name == "compose" and not (serves_kubernetes or known.troubles):
             since = f" since {clock_time(capability.since, known.now)}" if capability.since else ""
             return Verdict(Health.DEGRADED, f"Docker does not answer{since}: {capability.reason or 'no reason given'}")
+    for capability in known.capabilities:
+        if not capability.ready and capability.name == "kubernetes" and known.troubles:
+            return Verdict(Health.DEGRADED, f"Kubernetes is not served: {capability.reason or known.troubles}")
     if known.troubles:
         return Verdict(Health.DEGRADED, known.troubles)
     if known.unhealthy:

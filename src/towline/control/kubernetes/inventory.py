@@ -80,6 +80,17 @@ class Overview:
     unwell: Sequence[KubeObject]
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """What stands above every page of a cluster."""
+
+    row: Cluster
+    freshness: Freshness
+    restricted: bool
+    namespaces: tuple[str, ...]
+    """Names of those that are known and seen, in order."""
+
+
 class KubernetesInventory:
     """Reads what agents told last."""
 
@@ -103,6 +114,14 @@ class KubernetesInventory:
                 namespaces=await repository.data_of(tx, row.id, "namespaces", visible),
                 unwell=await repository.unwell(tx, row.id, visible, MOST_UNWELL),
             )
+
+    async def about(self, access: Access, cluster: str) -> About:
+        """Raises: ApiError: cluster_not_found."""
+        async with self._db.read() as tx:
+            row, seen = await self._require(tx, access, cluster)
+            known = await repository.cluster(tx, row.id)
+            names = await repository.names_of(tx, row.id, "namespaces", repository.within(seen))
+            return About(row, freshness(row, known, self._clock.now()), seen is not None, tuple(names))
 
     async def page(
         self, access: Access, cluster: str, section: str, asked: ListQuery, wanted: Wanted
@@ -165,10 +184,23 @@ def freshness(row: Cluster, known: KubeCluster | None, now: datetime) -> Freshne
     if known.away_since is not None:
         why = f"the API server does not answer the agent: {known.away_reason}"
         return _aged("away", why, known.away_since, now)
+    unserved = _unserved(row)
+    if unserved is not None:
+        reason, since = unserved
+        return _aged("away", f"the agent does not serve Kubernetes: {reason}", since or known.told_at, now)
     if known.missing:
         kinds = ", ".join(sorted({str(one.get("kind", "")) for one in known.missing}))
         return Freshness("partial", f"the agent may not read {kinds}", now, 0.0)
     return Freshness("live", "", now, 0.0)
+
+
+def _unserved(row: Cluster) -> tuple[str, datetime | None] | None:
+    """Return why and since when the agent says that it cannot serve Kubernetes; None when it can."""
+    for one in row.capabilities:
+        if one.get("name") == "kubernetes" and not one.get("ready"):
+            since = one.get("since")
+            return str(one.get("reason", "")), datetime.fromisoformat(since) if since else None
+    return None
 
 
 def _aged(state: str, reason: str, as_of: datetime, now: datetime) -> Freshness:

@@ -165,11 +165,11 @@ def _pods(namespaces: Sequence[Mapping[str, Any]]) -> PodCountsOut:
 
 def _workloads(counts: Sequence[tuple[str, str, str, bool, int]]) -> WorkloadCountsOut:
     kinds: dict[str, KindCountsOut] = {}
-    for section, kind, _, unwell, count in counts:
+    for section, kind, _, is_unwell, count in counts:
         if section == "workloads":
             of_kind = kinds.setdefault(kind, KindCountsOut())
             of_kind.total += count
-            of_kind.unwell += count * unwell
+            of_kind.unwell += count if is_unwell else 0
     total, unwell = sum(one.total for one in kinds.values()), sum(one.unwell for one in kinds.values())
     return WorkloadCountsOut(total=total, unwell=unwell, kinds=kinds)
 

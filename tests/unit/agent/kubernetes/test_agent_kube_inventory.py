@@ -255,6 +255,24 @@ async def test_an_api_server_that_is_away_is_told_with_the_moment() -> None:
         assert "etcd is down" in told.about.away_reason
 
 
+async def test_pods_that_are_well_change_counts_alone() -> None:
+    script = {
+        "namespaces": [page([NAMESPACE]), watch()],
+        "pods": [page([pod("a")]), watch(end="cut"), watch(change("ADDED", pod("b")))],
+    }
+    async with Play(**script) as play:
+        told = await play.told(20.0)
+        assert told.namespaces[-1].pods == wire.PodCounts(total=2, running=2)
+        assert not told.pods
+
+
+async def test_a_policy_that_forbids_it_from_the_beginning_is_told_once() -> None:
+    async with Play(KubernetesRules(enabled=False)) as play:
+        await play.told(120.0)
+        assert [(one.full, bool(one.about and one.about.away_since)) for one in play.session.sent] == [(True, True)]
+        assert play.server.requests == []
+
+
 # -- the book and the events ---------------------------------------------------------------------
 
 

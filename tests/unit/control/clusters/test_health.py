@@ -68,5 +68,22 @@ def test_sick_containers_are_named_and_cut_off() -> None:
     assert verdict.reason == "5 containers are not well: a, b, c and 2 more"
 
 
+def test_what_is_unwell_in_kubernetes_is_the_reason() -> None:
+    known = replace(WELL, troubles="1 thing is not well: node n1: not ready")
+    assert judge(known).reason == "1 thing is not well: node n1: not ready"
+
+
+def test_an_agent_of_a_kubernetes_cluster_needs_no_docker() -> None:
+    without = Capability("compose", False, "no Docker")
+    known = replace(WELL, capabilities=[without, Capability("kubernetes", True)])
+    assert judge(known).state is Health.HEALTHY
+
+
+def test_an_api_server_that_does_not_answer_is_named_before_what_was_unwell() -> None:
+    gone = Capability("kubernetes", False, "connection refused")
+    known = replace(WELL, capabilities=[gone], troubles="1 thing is not well: node n1")
+    assert judge(known).reason == "Kubernetes is not served: connection refused"
+
+
 def test_a_full_disk_is_degraded() -> None:
     assert "100 MiB" in judge(replace(WELL, disk_free_bytes=100 * 2**20)).reason
