@@ -14,6 +14,10 @@ from tests.testbed import bases, kubectl, paths
 from tests.testbed.kubernetes import configuration, node
 from tests.testbed.kubernetes.cluster import Cluster
 
+from towline.control.kubernetes.manifest import Place, render
+from towline.control.kubernetes.options import Options, Toleration
+from towline.control.kubernetes.profiles import Profile
+
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
 
 IMAGE = "towline-test/agent-pod:1"
@@ -146,8 +150,77 @@ def test_people_get_the_rights_of_their_role_from_the_cluster_itself(stack: PodS
         base = f"/k8s/clusters/{NAME}/api/v1/namespaces/{NAMESPACE}"
         assert client.get(f"{base}/pods").status_code == 200
         assert client.get(f"{base}/secrets").status_code == 403
-    words = ["auth", "can-i", "--as=towline:x", "--as-group=towline:role:viewer", "-n", NAMESPACE]
-    assert stack.directly(*words, "list", "pods").strip() == "yes"
+
+
+@pytest.mark.parametrize(
+    ("group", "verb", "what", "expected"),
+    [
+        ("viewer", "list", "pods", "yes"),
+        ("viewer", "get", "pods --subresource=log", "no"),
+        ("viewer", "get", "secrets", "no"),
+        ("viewer", "list", "deployments.apps", "yes"),
+        ("operator", "create", "pods --subresource=exec", "yes"),
+        ("operator", "get", "pods --subresource=exec", "yes"),
+        ("operator", "patch", "deployments.apps --subresource=scale", "yes"),
+        ("operator", "patch", "deployments.apps", "no"),
+        ("deployer", "create", "deployments.apps", "yes"),
+        ("deployer", "get", "secrets", "yes"),
+        ("deployer", "create", "rolebindings.rbac.authorization.k8s.io", "no"),
+        ("deployer", "create", "serviceaccounts --subresource=token", "no"),
+        ("deployer", "get", "nodes --subresource=proxy", "no"),
+        ("admin", "create", "clusterrolebindings.rbac.authorization.k8s.io", "yes"),
+        ("admin", "get", "nodes --subresource=proxy", "yes"),
+        ("admin", "get", "/metrics", "yes"),
+        ("admin", "escalate", "clusterroles.rbac.authorization.k8s.io", "no"),
+        ("admin", "impersonate", "users", "no"),
+        ("owner", "delete", "nodes", "yes"),
+    ],
+)
+def test_the_cluster_judges_the_group_of_a_role_as_documented(
+    stack: PodStack, group: str, verb: str, what: str, expected: str
+) -> None:
+    assert _can_i(stack, ["--as=towline:x", f"--as-group=towline:role:{group}"], verb, what) == expected
+
+
+@pytest.mark.parametrize(
+    ("verb", "what", "expected"),
+    [
+        ("impersonate", "users/towline:ada", "yes"),
+        ("impersonate", "groups/towline:role:viewer", "yes"),
+        ("impersonate", "groups/system:masters", "no"),
+        ("impersonate", "serviceaccounts", "no"),
+        ("list", "nodes", "yes"),
+        ("list", "secrets", "no"),
+        ("get", "secrets/towline-agent-key", "yes"),
+        ("get", "secrets/towline-agent-join", "no"),
+        ("delete", "pods", "no"),
+        ("get", "nodes --subresource=proxy", "no"),
+    ],
+)
+def test_the_agents_own_account_may_what_is_documented(stack: PodStack, verb: str, what: str, expected: str) -> None:
+    account = f"system:serviceaccount:{NAMESPACE}:towline-agent"
+    assert _can_i(stack, [f"--as={account}"], verb, what) == expected
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_the_api_server_takes_the_manifest_of_every_profile(stack: PodStack, profile: Profile) -> None:
+    options = Options(
+        image=IMAGE, profile=profile, namespace=NAMESPACE, name="dry", replicas=2, pull_secret="registry",
+        namespaces=(NAMESPACE,) if profile is Profile.NAMESPACED else (), priority_class="system-node-critical",
+        tolerations=(Toleration("a", "Equal", "b", "NoExecute"), Toleration()), node_selector={"disk": "ssd"},
+        proxy="http://a:b@c.example:3128", ca_pem="-----BEGIN CERTIFICATE-----", users=("ada",),
+    )  # fmt: skip
+    made = render(options, Place(NAME, stack.url, ("sha256:" + "0" * 64,), "twj_x"))
+    told = stack.directly("apply", "--dry-run=server", "--validate=strict", "-f", "-", content=made)
+    assert "deployment.apps/dry created" in told
+
+
+def _can_i(stack: PodStack, who: list[str], verb: str, what: str) -> str:
+    command = [str(stack.clients.kubectl()), "--kubeconfig", str(stack.cluster.kubeconfig), "auth", "can-i"]
+    done = subprocess.run(
+        [*command, *who, "-n", NAMESPACE, verb, *what.split()], capture_output=True, text=True, timeout=60
+    )
+    return done.stdout.strip().splitlines()[-1].split(" ")[0]
 
 
 def _instance(stack: PodStack) -> str:
