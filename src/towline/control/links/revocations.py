@@ -87,7 +87,7 @@ class Revocations:
 
     async def recheck(self, agent_ids: list[str] | None = None) -> None:
         """Look at the rows of agents, of all that have a link by default."""
-        held = [one.agent_id for one in self._links] if agent_ids is None else agent_ids
+        held = list(dict.fromkeys(one.agent_id for one in self._links)) if agent_ids is None else agent_ids
         for at in range(0, len(held), BATCH):
             try:
                 async with self._db.read() as tx:
