@@ -139,6 +139,7 @@ class KubernetesInventory:
     async def _follow_under(self, rules: KubernetesRules) -> None:
         """Follow the cluster until the policy changes."""
         self._begin(rules)
+        self._sight.expect(PODS.kind)
         async with TaskOwner("kubernetes-inventory") as owner:
             owner.spawn("ticks", self._tick())
             owner.spawn("poll", self._poll())
@@ -215,6 +216,8 @@ class KubernetesInventory:
 
     def _turned(self, source: Source[Any], state: State, reason: str) -> None:
         """What is denied everywhere and read in some namespaces is not missing."""
+        if source is NAMESPACES:
+            self._namespaces.derive(state is State.DENIED)
         if state is not State.DENIED or not self._named(source):
             self._sight.turned(source.kind, "", state, reason)
 

@@ -69,6 +69,10 @@ class PodTable(Table[objects.Pod]):
         tally = self._tallies.get(namespace)
         return tally.counts() if tally is not None else wire.PodCounts()
 
+    def touch_all(self) -> None:
+        """Have every namespace with pods counted anew."""
+        self.touched |= self._tallies.keys()
+
     def keep(self, key: str, found: objects.Pod) -> None:
         entry = described.pod(found, self._owner(found))
         waits = entry is not None and entry.reason.startswith(_SETTLING) and not self.book.has("pods", key)

@@ -42,6 +42,13 @@ class NamespaceTable(Table[objects.Namespace]):
     def __init__(self, book: Book, allowed: Allowed, pods: PodTable) -> None:
         super().__init__(book, allowed)
         self._pods = pods
+        self._is_derived = False
+
+    def derive(self, is_derived: bool) -> None:
+        """Take the namespaces from the pods in them, when namespaces themselves may not be read."""
+        if is_derived and not self._is_derived:
+            self._pods.touch_all()
+        self._is_derived = is_derived
 
     def key(self, found: objects.Namespace) -> str:
         return found.metadata.name
@@ -65,6 +72,8 @@ class NamespaceTable(Table[objects.Namespace]):
     def recount(self) -> None:
         """Bring the counts of pods up to date."""
         touched, self._pods.touched = self._pods.touched, set()
+        if self._is_derived:
+            self.name(touched)
         for name in touched:
             known = self.book.get("namespaces", name)
             if isinstance(known, wire.Namespace):

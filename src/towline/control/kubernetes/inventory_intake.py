@@ -131,30 +131,42 @@ class InventoryIntake:
         """Write what waits now. Returns: whether the database took it."""
         async with self._flushing:
             batch, self._pending = self._pending, {}
-            while batch:
-                cluster_id, pending = batch.popitem()
-                try:
-                    await self._write_one(cluster_id, pending)
-                except ApiError as error:
-                    _log.error("inventories of clusters not written", why=error.message, clusters=len(batch) + 1)
-                    batch[cluster_id] = pending
-                    self._take_back(batch)
-                    return False
-            return True
+            try:
+                if batch:
+                    await self._write_batch(batch)
+            except ApiError as error:
+                _log.error("inventories of clusters not written", why=error.message, clusters=len(batch))
+                self._take_back(batch)
+                return False
+        for cluster_id, pending in batch.items():
+            self._reports.judge_again(cluster_id, pending.org_id)
+        return True
 
-    async def _write_one(self, cluster_id: str, pending: Pending) -> None:
-        """Write what waits of one cluster; what no database can store is dropped."""
+    async def _write_batch(self, batch: Mapping[str, Pending]) -> None:
+        """Write all of it at once; where something cannot be stored, that cluster's part is dropped."""
         try:
-            async with self._db.begin() as tx:
-                if await repository.known_clusters(tx, [cluster_id]):
-                    await self._write(tx, cluster_id, pending)
+            await self._write_together(batch)
         except (ApiError, DBAPIError) as error:
-            if isinstance(error, ApiError) and error.code is not ErrorCode.INVALID:
+            if is_passing(error):
+                raise
+            for cluster_id, pending in batch.items():
+                await self._write_singly(cluster_id, pending)
+
+    async def _write_singly(self, cluster_id: str, pending: Pending) -> None:
+        try:
+            await self._write_together({cluster_id: pending})
+        except (ApiError, DBAPIError) as error:
+            if is_passing(error):
                 raise
             self.counts["dropped"] += 1
             _log.error("inventory dropped", cluster=cluster_id, why=str(error)[:300])
-            return
-        self._reports.judge_again(cluster_id, pending.org_id)
+
+    async def _write_together(self, batch: Mapping[str, Pending]) -> None:
+        async with self._db.begin() as tx:
+            known = await repository.known_clusters(tx, batch)
+            for cluster_id, pending in batch.items():
+                if cluster_id in known:
+                    await self._write(tx, cluster_id, pending)
 
     def _take_back(self, batch: Mapping[str, Pending]) -> None:
         """Put what was not written before what came meanwhile."""
@@ -203,6 +215,11 @@ class InventoryIntake:
             since = f" since {one.away_since:%H:%M} UTC" if one.away_since else ""
             words[one.cluster_id] = f"The API server does not answer the agent{since}: {one.away_reason}"
         return words
+
+
+def is_passing(error: ApiError | DBAPIError) -> bool:
+    """Tell whether the database may take later what it did not take now."""
+    return isinstance(error, ApiError) and error.code is not ErrorCode.INVALID
 
 
 def _sentence(found: repository.Troubles) -> str:

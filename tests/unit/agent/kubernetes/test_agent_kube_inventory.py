@@ -154,6 +154,12 @@ async def test_everything_is_told_once_when_everything_was_read() -> None:
         assert [(one.kind, one.state, one.ready) for one in told.workloads] == [("Deployment", "ready", 3)]
 
 
+async def test_nothing_is_told_before_the_pods_were_read_too() -> None:
+    async with Play(pods=[Played(b"", "hold")], deployments=[page([DEPLOYMENT]), watch()]) as play:
+        await play.told(20.0)
+        assert play.session.sent == []
+
+
 async def test_only_what_changed_is_told_afterwards() -> None:
     script = {"pods": [page([pod("a"), pod("b")]), watch(change("MODIFIED", pod("a", waiting="ErrImagePull")))]}
     async with Play(**script) as play:
@@ -264,6 +270,13 @@ async def test_pods_that_are_well_change_counts_alone() -> None:
         told = await play.told(20.0)
         assert told.namespaces[-1].pods == wire.PodCounts(total=2, running=2)
         assert not told.pods
+
+
+async def test_namespaces_that_may_not_be_read_are_known_by_their_pods() -> None:
+    denied = refusal(403, "Forbidden", "no")
+    async with Play(namespaces=[denied], pods=[page([pod("a"), pod("b")]), watch()]) as play:
+        told = await play.told(10.0)
+        assert [(one.name, one.phase, one.pods.running) for one in told.namespaces] == [("web", "", 2)]
 
 
 async def test_a_policy_that_forbids_it_from_the_beginning_is_told_once() -> None:
