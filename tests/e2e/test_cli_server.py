@@ -94,3 +94,11 @@ def test_the_agent_of_this_machine_tells_how_it_is(product: Product, tmp_path: P
     assert done.returncode == 1
     assert "tcp" in done.stdout
     assert product.run(f"towline agent status {state}").returncode == 5
+
+
+def test_ctrl_c_right_after_the_start_ends_it_without_a_complaint(tmp_path: Path) -> None:
+    product = Product(tmp_path)
+    product.start()
+    assert product.stop() == 0
+    assert "error" not in product.text
+    assert "could not join" not in product.text

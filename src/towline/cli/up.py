@@ -95,6 +95,8 @@ class LocalAgent:
         while not self._ended.is_set():
             if not (self._folder / "identity.json").exists():
                 await self._join(running)
+            if self._ended.is_set():
+                return
             self._process = await self._start("run")
             code = await self._process.wait()
             if self._ended.is_set():
@@ -124,9 +126,11 @@ class LocalAgent:
 
         made = await running.control.fleet.join_tokens.create(system_access("up"), Wanted(cluster_name=_host_name()))
         url, pin = f"https://127.0.0.1:{running.port}", running.control.fingerprint
-        process = await self._start("join", "--server", url, "--fingerprint", pin, "--token-file", "-", stdin=PIPE)
+        self._process = process = await self._start(
+            "join", "--server", url, "--fingerprint", pin, "--token-file", "-", stdin=PIPE
+        )
         await process.communicate(made.token.encode())
-        if process.returncode:
+        if process.returncode and not self._ended.is_set():
             err.print("this machine could not join; the server runs all the same (see above for the reason)")
             self._ended.set()
 
