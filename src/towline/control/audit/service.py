@@ -11,19 +11,21 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from towline.control.access.actor import Actor
 from towline.control.audit.models import AuditEvent, AuditHead
-from towline.control.db import Database, Transaction, upsert
+from towline.control.db import Database, Transaction, execute_many, upsert
 from towline.control.ids import new_id
 from towline.control.logging import get_logger, redact_value
 
 _log = get_logger("audit")
 
 Result = Literal["done", "refused", "failed"]
+Draft = dict[str, Any]
+"""The columns of an event that is not in the chain yet."""
 GENESIS = "0" * 64
 VERIFY_BATCH = 1000
 """Rows read at once while the chain is checked: a few hundred KiB."""
@@ -71,27 +73,27 @@ class AuditLog:
         )
         if isinstance(place, Database):
             async with place.begin() as tx:
-                tx.before_commit(lambda tx: _append(tx, event))
-                tx.publish("audit", id=event.id)
+                tx.before_commit(lambda tx: _append_all(tx, [event]))
+                tx.publish("audit", id=event["id"])
                 tx.after_commit.append(lambda: self._counted(result))
         else:
-            place.before_commit(lambda tx: _append(tx, event))
-            place.publish("audit", id=event.id)
+            place.before_commit(lambda tx: _append_all(tx, [event]))
+            place.publish("audit", id=event["id"])
             place.after_commit.append(lambda: self._counted(result))
         _log.info(
             "audit", action=action, result=result, actor=actor.username, target=target_name or target_id, why=reason
         )
 
-    async def append(self, db: Database, events: Sequence[AuditEvent]) -> None:
+    async def append(self, db: Database, events: Sequence[Draft]) -> None:
         """Append events from `draft` in one transaction, for what happens more often than a disk can follow one by one.
 
         Raises: ApiError: none of them was written.
         """
         async with db.begin() as tx:
             tx.before_commit(lambda tx: _append_all(tx, events))
-            tx.publish("audit", id=events[-1].id)
+            tx.publish("audit", id=events[-1]["id"])
         for event in events:
-            self._counted(cast(Result, event.result))
+            self._counted(event["result"])
 
 
 def draft(
@@ -105,9 +107,9 @@ def draft(
     result: Result = "done",
     reason: str = "",
     detail: Mapping[str, Any] | None = None,
-) -> AuditEvent:
+) -> Draft:
     """Return an event without its place in the chain; arguments as in `AuditLog.record`."""
-    return AuditEvent(
+    return Draft(
         id=new_id("aud"),
         org_id=actor.org_id,
         actor_kind=actor.kind,
@@ -127,7 +129,7 @@ def draft(
     )
 
 
-async def _append_all(tx: Transaction, events: Sequence[AuditEvent]) -> None:
+async def _append_all(tx: Transaction, events: Sequence[Draft]) -> None:
     """Give events their places in the chain, with one look at its head for all of them."""
     head = update(AuditHead).where(AuditHead.id == 1).values(seq=AuditHead.seq + len(events))
     row = (await tx.execute(head.returning(AuditHead.seq, AuditHead.hash))).one_or_none()
@@ -136,21 +138,20 @@ async def _append_all(tx: Transaction, events: Sequence[AuditEvent]) -> None:
         row = (await tx.execute(head.returning(AuditHead.seq, AuditHead.hash))).one()
     moment, before = await tx.now(), row.hash
     for seq, event in enumerate(events, row.seq - len(events) + 1):
-        event.seq, event.prev_hash, event.at = seq, before, moment
-        event.hash = before = chain_hash(event)
-    tx.add_all(events)
-    await tx.flush()
+        event |= {"seq": seq, "prev_hash": before, "at": moment}
+        event["hash"] = before = _hash(event)
+    await execute_many(tx, insert(AuditEvent), events)
     await tx.execute(update(AuditHead).where(AuditHead.id == 1).values(hash=before))
-
-
-async def _append(tx: Transaction, event: AuditEvent) -> None:
-    await _append_all(tx, [event])
 
 
 def chain_hash(event: AuditEvent) -> str:
     """Return the hash over every field but itself, in a form that both databases give back unchanged."""
-    fields = {column.key: getattr(event, column.key) for column in AuditEvent.__table__.columns if column.key != "hash"}
-    fields["at"] = event.at.isoformat(timespec="microseconds")
+    return _hash({column.key: getattr(event, column.key) for column in AuditEvent.__table__.columns})
+
+
+def _hash(event: Mapping[str, Any]) -> str:
+    fields = {name: value for name, value in event.items() if name != "hash"}
+    fields["at"] = event["at"].isoformat(timespec="microseconds")
     text = json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -198,4 +199,4 @@ def _broken(event: AuditEvent, last_seq: int, last_hash: str) -> str:
     return "" if chain_hash(event) == event.hash else "it was changed"
 
 
-__all__ = ["AuditLog", "Result", "Verdict", "chain_hash", "draft", "verify"]
+__all__ = ["AuditLog", "Draft", "Result", "Verdict", "chain_hash", "draft", "verify"]

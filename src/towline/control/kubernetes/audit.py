@@ -15,8 +15,7 @@ from typing import Any
 from towline.aio.clock import Clock
 from towline.aio.tasks import TaskOwner
 from towline.control.access.actor import Actor
-from towline.control.audit.models import AuditEvent
-from towline.control.audit.service import AuditLog, Result, draft
+from towline.control.audit.service import AuditLog, Draft, Result, draft
 from towline.control.db import Database
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes.places import Place
@@ -33,7 +32,7 @@ QUEUE = 20_000
 """Events that wait while the database does not take them; some 40 MiB. Then requests are refused."""
 RETRY = 1.0
 
-_Entry = tuple[AuditEvent, "asyncio.Future[None] | None"]
+_Entry = tuple[Draft, "asyncio.Future[None] | None"]
 
 
 class Records:
@@ -73,12 +72,12 @@ class Records:
         """Tell whether a request is recorded at all: plain reads can be left out by a setting."""
         return self._reads or asked.must_be_recorded
 
-    def note(self, event: AuditEvent) -> None:
+    def note(self, event: Draft) -> None:
         """Write an event soon."""
         self._queue.append((event, None))
         self._some.set()
 
-    async def write(self, event: AuditEvent) -> None:
+    async def write(self, event: Draft) -> None:
         """Return when an event is on the disk. Raises: ApiError: it is not, and will not be."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queue.append((event, written))
@@ -127,14 +126,14 @@ class Records:
 
 def accepted(
     asked: Asked, actor: Actor, place: Place, *, result: Result = "done", reason: str = "", **more: Any
-) -> AuditEvent:
+) -> Draft:
     """Return the event of a request that goes out, or of one that was refused."""
     access = asked.access
     what = access.subresource if access.is_exec_family or access.is_proxy else access.verb
     return _event(f"kubernetes.{what or 'request'}", actor, place, result, reason, asked.detail() | more)
 
 
-def ended(asked: Asked, actor: Actor, place: Place, how: Ended) -> AuditEvent:
+def ended(asked: Asked, actor: Actor, place: Place, how: Ended) -> Draft:
     """Return the event of a request's end."""
     is_good = how.outcome in ("done", "upgraded") and how.status < 500
     detail = {"verb": asked.access.verb, "resource": asked.access.kind, "name": asked.access.name}
@@ -145,7 +144,7 @@ def ended(asked: Asked, actor: Actor, place: Place, how: Ended) -> AuditEvent:
     return _event("kubernetes.end", actor, place, result, how.detail, {k: v for k, v in detail.items() if v} | figures)
 
 
-def _event(action: str, actor: Actor, place: Place, result: Result, reason: str, detail: dict[str, Any]) -> AuditEvent:
+def _event(action: str, actor: Actor, place: Place, result: Result, reason: str, detail: dict[str, Any]) -> Draft:
     return draft(
         actor,
         action=action,

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from towline.control.access.service import Principal
-from towline.control.audit.models import AuditEvent
+from towline.control.audit.service import Draft
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes import addresses, audit, grants, tokens, words
 from towline.control.kubernetes.connectors import Connectors
@@ -67,12 +67,12 @@ class Gate:
         if address is None:
             return self._refuse(words.answer(404, words.NOT_A_CLUSTER, word="not_a_cluster"))
         try:
-            asked = understand(head, peer, request_id, address)
+            asked = understand(head, head.fields, peer, request_id, address)
         except RequestRefused as error:
             return self._refuse(words.answer(400, error.message, word=error.code))
-        if tokens.is_in_protocol(head):
+        if asked.is_upgrade and tokens.is_in_protocol(asked.fields):
             return self._refuse(words.answer(400, words.TOKEN_IN_PROTOCOL, word="token_in_protocol"))
-        token = tokens.of(head)
+        token = tokens.of(asked.fields)
         if not token:
             return self._refuse(words.answer(401, words.NO_TOKEN))
         principal = self._bearers.known(token)
@@ -93,6 +93,16 @@ class Gate:
                 return decided if isinstance(decided, Answer | ToCluster) else await decided
         except ApiError as error:
             return self._refuse(_unavailable(error))
+        except TimeoutError:
+            return self._refuse(words.answer(503, "the database of Towline does not answer", word="unavailable"))
+
+    async def admit(self, asked: Asked, principal: Principal) -> Decided:
+        """Decide about a request that one of our own pages makes for who is signed in to it."""
+        try:
+            async with asyncio.timeout(DECISION_TIMEOUT):
+                place = await self._places.find(principal.actor.org_id, asked.address.cluster)
+                decided = self._judge(asked, principal, place)
+                return decided if isinstance(decided, Answer | ToCluster) else await decided
         except TimeoutError:
             return self._refuse(words.answer(503, "the database of Towline does not answer", word="unavailable"))
 
@@ -128,7 +138,7 @@ class Gate:
 
     def _problem(self, asked: Asked, verdict: grants.Verdict, owner: str) -> Answer | None:
         """Return why a request of somebody who sees the cluster does not go out."""
-        if claims_impersonation(asked.head.fields):
+        if claims_impersonation(asked.fields):
             return words.answer(403, words.IMPERSONATES, word="impersonation")
         if not verdict.allowed:
             return words.answer(403, _forbidden(asked, verdict), word="forbidden")
@@ -138,7 +148,7 @@ class Gate:
             return words.answer(429, f"{self._most} requests of yours are open already", word="too_many")
         return None
 
-    async def _after_record(self, event: AuditEvent, route: ToCluster) -> Decided:
+    async def _after_record(self, event: Draft, route: ToCluster) -> Decided:
         try:
             await self._records.write(event)
         except ApiError as error:

@@ -15,7 +15,7 @@ from towline.gateway.interfaces import Peer
 from towline.kube import rules
 from towline.kube.access import AccessTuple, derive, first_value
 from towline.kube.errors import BadRequest
-from towline.kube.heads import upgrade_wanted
+from towline.kube.heads import Fields, upgrade_wanted
 from towline.kube.paths import check_path
 from towline.wire.http1 import RequestHead
 
@@ -31,6 +31,11 @@ SHOWN_PARAMETERS = frozenset(
 LONGEST_WORD = 1000
 MOST_WORDS = 100
 """Of an argument list: an audit event stays below 100 KiB."""
+_CLIENT = {
+    b"user-agent": "user_agent",
+    b"kubectl-command": "kubectl_command",
+    b"kubectl-session": "kubectl_session",
+}
 _TRUE = (b"true", b"1")
 
 
@@ -39,6 +44,8 @@ class Asked:
     """A request, the cluster that it names, and what it is in the words of RBAC."""
 
     head: RequestHead
+    fields: Fields
+    """Of the head, split once."""
     peer: Peer
     request_id: str
     address: addresses.Address
@@ -80,17 +87,15 @@ class Asked:
 
     def _client(self) -> dict[str, str]:
         """Return what the client says about itself; `kubectl_session` is the same for all requests of one command."""
-        wanted = {b"user-agent": "user_agent", b"kubectl-command": "kubectl_command"}
-        wanted[b"kubectl-session"] = "kubectl_session"
-        return {wanted[name]: _text(value)[:200] for name, _, value in self.head.fields if name in wanted}
+        return {_CLIENT[name]: _text(value)[:200] for name, _, value in self.fields if name in _CLIENT}
 
 
-def understand(head: RequestHead, peer: Peer, request_id: str, address: addresses.Address) -> Asked:
+def understand(head: RequestHead, fields: Fields, peer: Peer, request_id: str, address: addresses.Address) -> Asked:
     """Return a request as the API server will understand it. Raises: RequestRefused: the client gets 400."""
     access = derive(head.method, check_path(address.path), address.query)
     if head.upgrade is not None and not upgrade_wanted(access, head.method, head.upgrade):
         raise BadRequest("bad_upgrade", "this request cannot be upgraded; exec, attach, port-forward and proxy can")
-    return Asked(head, peer, request_id, address, access, head.upgrade is not None)
+    return Asked(head, fields, peer, request_id, address, access, head.upgrade is not None)
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from towline.aio.clock import Clock
 from towline.control.access import secrets
 from towline.control.access.service import AccessService, Principal
 from towline.control.errors import ApiError, ErrorCode
-from towline.wire.http1 import RequestHead
+from towline.kube.heads import Fields
 
 UNKNOWN_SECONDS = 2.0
 """A program with a dead token that asks in a loop costs one query in this time."""
@@ -59,16 +59,14 @@ class Bearers:
         self._unknown.clear()
 
 
-def of(head: RequestHead) -> str:
+def of(fields: Fields) -> str:
     """Return the token of a request; empty without one, or with anything else than exactly one."""
-    found = [value for name, _, value in head.fields if name == b"authorization"]
+    found = [value for name, _, value in fields if name == b"authorization"]
     if len(found) != 1 or found[0][: len(_SCHEME)].lower() != _SCHEME:
         return ""
     return found[0][len(_SCHEME) :].strip(b" ").decode("latin-1")
 
 
-def is_in_protocol(head: RequestHead) -> bool:
+def is_in_protocol(fields: Fields) -> bool:
     """True when a WebSocket offers a token as a subprotocol: API servers take that as a credential of its own."""
-    if head.upgrade is None:
-        return False
-    return any(name == b"sec-websocket-protocol" and _TOKEN_PROTOCOL in value.lower() for name, _, value in head.fields)
+    return any(name == b"sec-websocket-protocol" and _TOKEN_PROTOCOL in value.lower() for name, _, value in fields)

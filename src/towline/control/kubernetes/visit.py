@@ -50,7 +50,7 @@ class Visit:
 
     def upstream_head(self, head: RequestHead, request_id: str) -> bytes:
         lines = [
-            *heads.towards_agent(head.fields),
+            *heads.towards_agent(self.asked.fields),
             (b"X-Request-Id", request_id.encode("ascii")),
             *_framing(head),
             *heads.upgrade_lines(head.upgrade),

@@ -21,7 +21,7 @@ def asked(line: str, *fields: str) -> Asked:
     found = head(line, *fields)
     address = addresses.find(found, "")
     assert address is not None
-    return understand(found, PEER, "req-1", address)
+    return understand(found, found.fields, PEER, "req-1", address)
 
 
 @pytest.mark.parametrize(
@@ -119,4 +119,4 @@ def test_bad_path_is_no_request_at_all(path: str) -> None:
     ],
 )
 def test_only_one_bearer_token_is_a_token(fields: tuple[str, ...], token: str) -> None:
-    assert tokens.of(head("GET /", *fields)) == token
+    assert tokens.of(head("GET /", *fields).fields) == token
