@@ -67,7 +67,7 @@ class Gate:
         if address is None:
             return self._refuse(words.answer(404, words.NOT_A_CLUSTER, word="not_a_cluster"))
         try:
-            asked = understand(head, head.fields, peer, request_id, address)
+            asked = understand(head, peer, request_id, address)
         except RequestRefused as error:
             return self._refuse(words.answer(400, error.message, word=error.code))
         if asked.is_upgrade and tokens.is_in_protocol(asked.fields):

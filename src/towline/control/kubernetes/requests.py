@@ -90,12 +90,12 @@ class Asked:
         return {_CLIENT[name]: _text(value)[:200] for name, _, value in self.fields if name in _CLIENT}
 
 
-def understand(head: RequestHead, fields: Fields, peer: Peer, request_id: str, address: addresses.Address) -> Asked:
+def understand(head: RequestHead, peer: Peer, request_id: str, address: addresses.Address) -> Asked:
     """Return a request as the API server will understand it. Raises: RequestRefused: the client gets 400."""
     access = derive(head.method, check_path(address.path), address.query)
     if head.upgrade is not None and not upgrade_wanted(access, head.method, head.upgrade):
         raise BadRequest("bad_upgrade", "this request cannot be upgraded; exec, attach, port-forward and proxy can")
-    return Asked(head, fields, peer, request_id, address, access, head.upgrade is not None)
+    return Asked(head, head.fields, peer, request_id, address, access, head.upgrade is not None)
 
 
 def _pairs(query: bytes) -> list[tuple[str, str]]:

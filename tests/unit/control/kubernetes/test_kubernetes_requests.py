@@ -21,7 +21,7 @@ def asked(line: str, *fields: str) -> Asked:
     found = head(line, *fields)
     address = addresses.find(found, "")
     assert address is not None
-    return understand(found, found.fields, PEER, "req-1", address)
+    return understand(found, PEER, "req-1", address)
 
 
 @pytest.mark.parametrize(
