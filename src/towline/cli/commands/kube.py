@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from towline.cli import credentials
 from towline.cli.client import quoted
-from towline.cli.errors import FAILED, NOT_FOUND, USAGE, CliError
+from towline.cli.errors import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, CliError
 from towline.cli.kube import choosing, discovery, entries, files
 from towline.cli.kube.api import ClusterApi
 from towline.cli.kube.each import Group, Said, grouped, run_each
 from towline.cli.kube.tables import TABLE, print_table, usage_rows
 from towline.cli.logs import UNSAFE
 from towline.cli.options import ClusterName, Output, client
-from towline.cli.output import Format, done, out, printable, quiet_logs, show, show_facts, show_list
+from towline.cli.output import Column, Format, done, out, printable, quiet_logs, show, show_list
 
 app = typer.Typer(help="Kubernetes clusters without kubectl, and many of them at once.", no_args_is_help=True)
 Namespace = Annotated[str, typer.Option("-n", "--namespace", help="Namespace.")]
@@ -163,13 +164,9 @@ def access(
     with client() as api:
         asked = {"verb": verb, "resource": resource, "namespace": namespace}
         found = api.get(f"clusters/{quoted(cluster)}/kubernetes/access", **asked)
-    if isinstance(found.get("items"), list):
-        columns = [(title.upper(), lambda row, key=title: _words(row.get(key))) for title in _titles(found["items"])]
-        show_list(found["items"], output, columns, empty="nothing")
-    else:
-        show_facts(found, output, [(key, _words(value)) for key, value in found.items()])
-    if found.get("allowed") is False:
-        raise SystemExit(FAILED)
+    show(found, output, lambda: _print_access(found))
+    if verb and not all(one["allowed"] for one in found["answers"]):
+        raise SystemExit(NOT_ALLOWED)
 
 
 @app.command("each", context_settings={"ignore_unknown_options": True})
@@ -227,10 +224,10 @@ def _print_groups(groups: list[Group]) -> None:
     for place, group in enumerate(groups):
         head = f"{len(group.clusters)} clusters" if len(group.clusters) > 1 else "1 cluster"
         failed = f", exit code {group.code}" if group.code else ""
-        out.print(f"[bold]== {head}: {printable(', '.join(group.clusters))}{failed}[/]")
+        out.print(Text(f"== {head}: {', '.join(group.clusters)}{failed}", style="bold"))
         for text in (group.stdout, group.stderr):
             for line in text.splitlines():
-                out.print(printable(line), markup=False)
+                out.print(Text(printable(line)))
         if place + 1 < len(groups):
             out.print()
 
@@ -254,9 +251,17 @@ def _pod(namespace: str, pod: str) -> str:
     return f"/api/v1/namespaces/{quoted(namespace)}/pods/{quoted(pod)}"
 
 
-def _titles(items: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(key for item in items for key in item))
+def _print_access(found: dict[str, Any]) -> None:
+    if found["user"]:
+        done(f"inside {found['cluster']} you are {found['user']}, with the groups {', '.join(found['groups'])}")
+    show_list(found["answers"], Format.TABLE, ACCESS_COLUMNS, empty="nothing")
 
 
-def _words(value: Any) -> Any:
-    return ", ".join(str(one) for one in value) if isinstance(value, list) else value
+ACCESS_COLUMNS: list[Column] = [
+    ("RESOURCE", lambda one: one["resource"]),
+    ("VERB", lambda one: one["verb"]),
+    ("ALLOWED", lambda one: one["allowed"]),
+    ("ROLE", lambda one: one["role"]),
+    ("WHERE", lambda one: one["where"]),
+    ("RULE", lambda one: one["rule"] + (f" ({one['risk']})" if one["risk"] else "")),
+]

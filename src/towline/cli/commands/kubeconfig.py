@@ -44,7 +44,7 @@ def kubeconfig(
     """Put clusters into your kubeconfig; what is there already stays as it is."""
     with client() as api:
         chosen = choosing.clusters_of(api, names or [], everything=everything)
-        server = choosing.server_of(api, host_form=host_form)
+        server = choosing.server_of(api, host_form_of=chosen[0] if host_form else "")
         if static:
             _static(api, server, chosen, file, _token_body(chosen, role, on, days, robot, personal=personal))
             return

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from towline.cli.client import Client, quoted
 from towline.cli.errors import NOT_FOUND, USAGE, CliError
@@ -38,17 +39,25 @@ def serves_kubernetes(cluster: dict[str, Any]) -> bool:
     return any(capability["name"] == "kubernetes" for capability in cluster.get("capabilities") or [])
 
 
-def server_of(api: Client, *, host_form: bool = False, command: str = "towline") -> Server:
-    """Return the control plane for entries. Raises: CliError: host names were asked for, and it has none."""
-    base_host = ""
-    if host_form:
-        base_host = api.get("kubernetes")["host"]
-        if not base_host:
-            hint = "its administrator sets kubernetes_host; see docs/how-to/kubectl.md"
-            raise CliError("this server has no host names for clusters", hint=hint)
+def server_of(api: Client, *, host_form_of: str = "", command: str = "towline") -> Server:
+    """Return the control plane for entries.
+
+    Args: host_form_of: a cluster, when each shall have a host name of its own.
+    Raises: CliError: host names were asked for, and it has none.
+    """
+    base_host = _base_host(api, host_form_of) if host_form_of else ""
     named = os.environ.get("TOWLINE_CONFIG_DIR", "")
     environment = {"TOWLINE_CONFIG_DIR": str(Path(named).absolute())} if named else {}
     return Server(api.login.url, api.login.authority, base_host, command, environment)
+
+
+def _base_host(api: Client, cluster: str) -> str:
+    (found,) = api.get("kubernetes/kubeconfig", clusters=cluster)["clusters"]
+    host = urlsplit(found["host_server"]).hostname or ""
+    if not host:
+        hint = "its administrator sets kubernetes_host; see docs/how-to/kubectl.md"
+        raise CliError("this server has no host names for clusters", hint=hint)
+    return host.removeprefix(f"{cluster}.")
 
 
 def own_command() -> str:

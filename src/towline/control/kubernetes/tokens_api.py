@@ -1,4 +1,4 @@
-"""REST routes for kubeconfig files: where clusters are reached, and the tokens that kubectl's plugin asks for."""
+"""REST route of the tokens that kubectl's plugin asks for."""
 
 from datetime import datetime
 from typing import Annotated
@@ -8,7 +8,6 @@ from pydantic import BaseModel
 
 from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.kubernetes import minting
-from towline.kube.paths import PREFIX
 
 router = APIRouter(prefix="/api/v1/kubernetes", tags=["kubernetes"])
 
@@ -19,20 +18,6 @@ class KubernetesTokenOut(BaseModel):
     expires_at: datetime
     expires_in: int
     """Seconds from now: right on machines whose clock is wrong, too."""
-
-
-class KubernetesOut(BaseModel):
-    path: str
-    """`/k8s/clusters/`: the name of a cluster follows."""
-    host: str
-    """`k8s.example.com` when clusters are reached as `NAME.k8s.example.com` too; else empty."""
-
-
-@router.get("")
-async def show_kubernetes(request: Request, access: Annotated[Access, needs(Permission.SELF)]) -> KubernetesOut:
-    """Say at which addresses the APIs of Kubernetes clusters are reached."""
-    host = request.app.state.control.settings.kubernetes_host
-    return KubernetesOut(path=PREFIX.decode("ascii"), host=host)
 
 
 @router.post("/token", status_code=201)
