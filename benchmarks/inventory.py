@@ -1,6 +1,6 @@
 """The inventory of a Kubernetes cluster: what 5,000 pods cost the agent, and what a change costs.
 
-A server on loopback plays the API server: pods of 7.7 KiB each, as dataplane figures take them, in pages of 500, then
+A server on loopback plays the API server: pods of 7.7 kB each in pages of 500, then
 a watch. The process that is measured runs the agent's inventory alone, on uvloop, without TLS and without a link; it
 is judged against the memory that it had before it began. Changes of well pods cost decoding only, for nothing of them
 is told; every twentieth pod turns unwell and back.

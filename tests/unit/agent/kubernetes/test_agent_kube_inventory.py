@@ -279,6 +279,17 @@ async def test_namespaces_that_may_not_be_read_are_known_by_their_pods() -> None
         assert [(one.name, one.phase, one.pods.running) for one in told.namespaces] == [("web", "", 2)]
 
 
+async def test_counts_follow_pods_that_move_on_and_go() -> None:
+    moved = [change("MODIFIED", pod("a")), change("DELETED", pod("b"))]
+    script = {
+        "namespaces": [page([NAMESPACE]), watch()],
+        "pods": [page([pod("a", phase="Pending"), pod("b")]), watch(end="cut"), watch(*moved)],
+    }
+    async with Play(**script) as play:
+        told = await play.told(20.0)
+        assert told.namespaces[-1].pods == wire.PodCounts(total=1, running=1)
+
+
 async def test_a_policy_that_forbids_it_from_the_beginning_is_told_once() -> None:
     async with Play(KubernetesRules(enabled=False)) as play:
         await play.told(120.0)
