@@ -16,7 +16,7 @@ from tests.support.control_app import ControlApp, running_control
 
 from towline.control.access.dependencies import declaration
 from towline.control.access.models import ApiToken, Grant, Session, User
-from towline.control.access.permissions import PERMISSIONS, Permission, Reach, Role, ScopeKind
+from towline.control.access.permissions import ORG_WIDE, PERMISSIONS, Permission, Reach, Role, ScopeKind
 from towline.control.agents.models import Agent, JoinToken
 from towline.control.app import create_app
 from towline.control.clusters.models import Cluster
@@ -37,6 +37,7 @@ BODIES: dict[str, Any] = {
     "PATCH /api/v1/clusters/{cluster}": {"description": "x"},
     "POST /api/v1/clusters/{cluster}/agents/{agent}/update": {"manifest": "{}", "signature": "A" * 86},
     "POST /api/v1/clusters/{cluster}/link/test": {"seconds": 1},
+    "POST /api/v1/clusters/{cluster}/kubernetes/manifest": {},
     "PATCH /api/v1/clusters/{cluster}/deployments/{name}": {"keep_revisions": 3},
     "POST /api/v1/clusters/{cluster}/deployments/{name}/revisions": {"compose": "services: {}"},
     "POST /api/v1/clusters/{cluster}/deployments/{name}/validate": {"compose": "services: {}"},
@@ -56,6 +57,11 @@ BODIES: dict[str, Any] = {
 QUERIES = {"GET /api/v1/clusters/{cluster}/logs": "?project=shop"}
 INSIDE = "nginx:alpine"
 """Stands in our deployments' files; the names that were asked for may come back in an error."""
+EVERY_CLUSTER = Reach(ScopeKind.NAMESPACE, namespace="no-such-space")
+"""A namespace of this name on any cluster: its holder may discover the API of each cluster, and nothing else there."""
+DISCOVERED = "/api/v1/clusters/{cluster}/kubernetes"
+NEW_NAMES = {"POST /api/v1/clusters/{cluster}/kubernetes/manifest"}
+"""Takes the name of a cluster that need not exist yet; an id is no such name."""
 ENDLESS = {"/api/v1/events"}
 """Streams without end: the schema of their refusals is walked, not their content."""
 
@@ -148,7 +154,8 @@ def address(walk: Walk, known: dict[str, str]) -> str:
     if walk.path.startswith("/clusters/{name}"):
         values["name"] = known["cluster_name"]
     values |= {"number": "1", "word": "revoke"}
-    return walk.path.format(**values) + QUERIES.get(walk.key, "")
+    objects = dict.fromkeys(("namespace", "resource", "kind", "object", "pod"), "pods")
+    return walk.path.format(**{**objects, **values}) + QUERIES.get(walk.key, "")
 
 
 async def send(client: httpx.AsyncClient, walk: Walk, known: dict[str, str]) -> httpx.Response:
@@ -193,7 +200,7 @@ async def test_the_owner_of_another_organisation_finds_nothing_of_ours(seeded: C
         if "{" not in walk.path or walk.path in ENDLESS:
             continue
         answer = await send(alien, walk, known)
-        expected = (404, 422, 400, 303) if walk.is_page else (404,)
+        expected = (404, 422, 400, 303) if walk.is_page or walk.key in NEW_NAMES else (404,)
         assert answer.status_code in expected, (walk, answer.status_code, answer.text[:300])
         assert INSIDE not in answer.text, walk
     assert await _state(seeded) == before
@@ -217,7 +224,7 @@ async def test_lists_show_another_organisation_nothing_of_ours(seeded: ControlAp
         Reach(ScopeKind.CLUSTER, cluster_id="clu_elsewhere"),
         Reach(ScopeKind.SELECTOR, selector=(("no", "such"),)),
         Reach(ScopeKind.PROJECT, project="no-such-project"),
-        Reach(ScopeKind.NAMESPACE, namespace="no-such-space"),
+        EVERY_CLUSTER,
     ],
 )
 async def test_an_owner_of_a_part_finds_nothing_of_the_rest(seeded: ControlApp, reach: Reach) -> None:
@@ -228,6 +235,11 @@ async def test_an_owner_of_a_part_finds_nothing_of_the_rest(seeded: ControlApp, 
             continue
         answer = await send(stranger, walk, known)
         expected = (404, 422, 400, 303) if walk.is_page else (404,)
+        if Permission(walk.needs) in ORG_WIDE:
+            expected = (403,)
+        elif reach == EVERY_CLUSTER and walk.path.startswith(DISCOVERED):
+            assert not any(one["allowed"] for one in answer.json().get("answers", ()))
+            expected = (200, 403, 404)
         assert answer.status_code in expected, (walk, answer.status_code, answer.text[:300])
         assert INSIDE not in answer.text, walk
     listed = [(await stranger.get(f"/api/v1/{name}")).json()["total"] for name in ("clusters", "deployments", "jobs")]
