@@ -171,12 +171,28 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.deployments.edit_pages import router as editor
     from towline.control.deployments.pages import router as deployments
     from towline.control.jobs.pages import router as jobs
+    from towline.control.kubernetes.actions import router as kubernetes_actions
     from towline.control.kubernetes.join_pages import router as join_kubernetes
+    from towline.control.kubernetes.object_pages import router as kubernetes_objects
+    from towline.control.kubernetes.pages import router as kubernetes
     from towline.control.system.pages import router as system
     from towline.control.web import router as static
 
     # The dialog of Kubernetes has a fixed address below one that ends in a token.
-    return (static, access, join_kubernetes, clusters, editor, deployments, jobs, audit, system)
+    return (
+        static,
+        access,
+        join_kubernetes,
+        clusters,
+        kubernetes,
+        kubernetes_objects,
+        kubernetes_actions,
+        editor,
+        deployments,
+        jobs,
+        audit,
+        system,
+    )
 
 
 def create_app(control: ControlPlane) -> FastAPI:

@@ -13,7 +13,9 @@ from towline.control.agents import api as agents_api
 from towline.control.agents.schemas import JoinTokenRequest
 from towline.control.clusters import api
 from towline.control.clusters.schemas import ClusterOut, ClusterPatch, ContainerOut
-from towline.control.errors import ApiError
+from towline.control.errors import ApiError, ErrorCode
+from towline.control.kubernetes import heading
+from towline.control.kubernetes import pages as kube_pages
 from towline.control.listing import ListQuery, list_query
 from towline.control.web import Notice, moment, redirect, size
 from towline.control.web import query as with_query
@@ -165,8 +167,16 @@ async def arrival_page(request: Request, access: Joiner, token_id: str) -> Respo
 
 @router.get("/clusters/{name}")
 async def cluster_page(request: Request, access: Reader, name: str, asked: Asked) -> Response:
-    """Show health, projects, containers, facts and the link of one cluster."""
-    cluster = await api.get_cluster(request, access, name)
+    """Show health, what Kubernetes tells, projects, containers, facts and the link of one cluster."""
+    try:
+        cluster = await api.get_cluster(request, access, name)
+    except ApiError as error:
+        if error.code is not ErrorCode.CLUSTER_NOT_FOUND:
+            raise
+        return await kube_pages.restricted_overview(request, access, name)
+    kubernetes: dict[str, Any] = {"kube": None, "compose": heading.serves_compose(cluster.capabilities)}
+    if heading.is_kubernetes(cluster.capabilities):
+        kubernetes |= await kube_pages.overview(request, access, name)
     projects = (await api.list_projects(request, access, name)).items
     shown = await api.list_containers(request, access, name, ListQuery(CONTAINERS, asked.cursor, search=asked.search))
     containers = await _all_containers(request, access, name) if projects else []
@@ -177,6 +187,7 @@ async def cluster_page(request: Request, access: Reader, name: str, asked: Asked
         containers_page=shown.model_dump(), filters={"search": asked.search},
         page_url=with_query(f"/clusters/{cluster.name}", {"search": asked.search}),
         doctor=await _doctor(request, access, name) if not cluster.link.connected else [], **_head(cluster, access),
+        **kubernetes,
     )  # fmt: skip
     return page
 
@@ -245,10 +256,15 @@ async def _all_containers(request: Request, access: Access, name: str) -> list[C
 def _head(cluster: ClusterOut, access: Access) -> dict[str, Any]:
     base = f"/clusters/{cluster.name}"
     here = Resource(access.org_id, cluster_id=cluster.id, labels=cluster.labels)
+    manages = access.may(Permission.CLUSTER_MANAGE, here)
     tabs = [("overview", base, "Overview")]
-    if access.may(Permission.CLUSTER_MANAGE, here):
+    if manages:
         tabs.append(("settings", f"{base}/settings", "Settings"))
-    return {"cluster": cluster, "tabs": tabs, "may": _may(access, here)}
+    if heading.is_kubernetes(cluster.capabilities):
+        tabs = heading.tabs(cluster.name, manages)
+    may = _may(access, here)
+    may["deploy"] = may["deploy"] and heading.serves_compose(cluster.capabilities)
+    return {"cluster": cluster, "tabs": tabs, "may": may}
 
 
 def _may(access: Access, here: Resource | None = None) -> dict[str, bool]:

@@ -179,6 +179,12 @@ async def data_of(tx: Transaction, cluster_id: str, section: str, visible: Colum
     return (await tx.scalars(query)).all()
 
 
+async def names_of(tx: Transaction, cluster_id: str, section: str, visible: ColumnElement[bool]) -> Sequence[str]:
+    """Return the names of every entry of a section, in order."""
+    query = select(KubeObject.name).where(KubeObject.cluster_id == cluster_id, KubeObject.section == section, visible)
+    return (await tx.scalars(query.order_by(KubeObject.name))).all()
+
+
 async def totals(tx: Transaction) -> dict[str, int]:
     """Return how many entries are kept by section, for metrics."""
     query = select(KubeObject.section, func.count()).group_by(KubeObject.section)

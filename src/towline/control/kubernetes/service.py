@@ -15,6 +15,7 @@ from towline.control.kubernetes.gate import Gate
 from towline.control.kubernetes.grants import DISCOVERY, judge
 from towline.control.kubernetes.live import Visits
 from towline.control.kubernetes.places import Places
+from towline.control.kubernetes.talking import Talker
 from towline.control.kubernetes.tokens import Bearers
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class KubernetesAccess:
         self.visits = Visits(control, self.places, self.bearers, self.records, figures)
         self.connectors = Connectors(control.fleet.links)
         self.gate = Gate(settings, self.bearers, self.places, self.visits, self.records, self.connectors, figures)
+        self.talker = Talker(self.gate)
 
     def __repr__(self) -> str:
         return f"<KubernetesAccess {self.visits!r}>"

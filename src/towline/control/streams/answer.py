@@ -63,7 +63,7 @@ class LogResponse(Response):
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async with asyncio.TaskGroup() as group:
-                leaving = group.create_task(_until_gone(receive), name="logs/client")
+                leaving = group.create_task(until_gone(receive), name="logs/client")
                 group.create_task(self._copy(stream, send, leaving), name="logs/copy")
         except BaseExceptionGroup as error:
             if error.subgroup(ClientGone) is not None:
@@ -89,7 +89,8 @@ class LogResponse(Response):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Wait until the client closes the connection. Raises: ClientGone, always."""
     while (await receive())["type"] != "http.disconnect":
         continue
     raise ClientGone

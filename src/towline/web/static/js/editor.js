@@ -28,7 +28,7 @@ class Editor {
     const note = document.createElement("p");
     note.className = "row small";
     note.dataset.draft = "";
-    note.append("There is a draft that was not deployed. ");
+    note.append("There is a draft that was not sent. ");
     const take = document.createElement("button");
     take.type = "button";
     take.textContent = "Take the draft";
@@ -90,6 +90,7 @@ class Editor {
   }
 
   checkUrl() {
+    if (this.root.dataset.plain !== undefined) return "";
     const name = this.form.elements.name?.value || this.root.dataset.name;
     const cluster = this.form.elements.cluster?.value || this.root.dataset.cluster;
     if (!name || !cluster) return "";

@@ -21,6 +21,7 @@ class LogView {
     this.hidden = new Set();
     this.services = new Map();
     this.cursors = new Map();
+    this.told = new Map();
     this.query = "";
     this.following = true;
     this.space = this.view.appendChild(document.createElement("div"));
@@ -96,12 +97,20 @@ class LogView {
       const entry = sources.get(source);
       if (entry) this.block(entry, kind === STDERR ? "stderr" : "stdout", text);
     } else if (kind === EVENT) {
-      this.add({ at: "", who: sources.get(source)?.name ?? "", stream: "event", text: `— ${JSON.parse(text).text}` });
+      this.event(sources.get(source)?.name ?? "", JSON.parse(text).text);
     }
+  }
+
+  // What is told again because the log was asked for again stands there once.
+  event(who, text) {
+    if (this.told.get(who) === text) return;
+    this.told.set(who, text);
+    this.add({ at: "", who, stream: "event", text: `— ${text}` });
   }
 
   block(entry, stream, text) {
     const who = entry.service || entry.name;
+    this.told.delete(entry.name);
     let last = "", count = 0;
     for (const line of text.split("\n")) {
       if (!line) continue;
