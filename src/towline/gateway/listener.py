@@ -14,6 +14,7 @@ from contextlib import suppress
 
 import structlog
 
+from towline.aio.sockets import let_go
 from towline.aio.tasks import TaskOwner
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.errors import SPEAK_HTTPS, error_answer
@@ -23,6 +24,7 @@ from towline.gateway.options import EdgeOptions
 
 ACCEPT_BATCH = 64  # connections accepted in one turn, so that a flood of them does not stop everything else
 ACCEPT_PAUSE = 0.5  # seconds without accepting after the process ran out of room
+SHUTDOWN_TIMEOUT = 30.0  # seconds for the last bytes of a TLS connection to reach a slow reader
 BACKLOG = 1024  # connections that the kernel holds while we are busy; a reconnect storm of agents fits
 
 _OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -215,13 +217,13 @@ class Listener:
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=timeout,
-                ssl_shutdown_timeout=timeout,
+                ssl_shutdown_timeout=SHUTDOWN_TIMEOUT if context is not None else None,
             )
         except (OSError, TimeoutError):  # ssl.SSLError is an OSError
             self._counters.handshake_failures += 1
             self._uncount(source)
-            sock.close()
+            let_go(sock)
         except asyncio.CancelledError:
             self._uncount(source)
-            sock.close()
+            let_go(sock)
             raise

@@ -7,13 +7,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 from picows import WSHandshakeError
 
 from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.sockets import let_go
 from towline.aio.tasks import TaskOwner
 from towline.tunnel import trust
 from towline.tunnel.errors import DnsFailed, ProtocolFailed, ProxyFailed, TcpFailed, TlsFailed, UpgradeRefused
@@ -245,17 +247,27 @@ async def _secured(
     loop = asyncio.get_running_loop()
     arguments = {"server_hostname": endpoint.host, "ssl_handshake_timeout": TLS_TIMEOUT} if context else {}
     try:
-        transport, _ = await loop.create_connection(factory, sock=sock, ssl=context, **arguments)  # type: ignore[call-overload]
+        connecting = loop.create_connection(factory, sock=sock, ssl=context, **arguments)  # type: ignore[call-overload]
+        transport = await _given_to(connecting, sock)
     except ssl.SSLCertVerificationError as error:
         raise TlsFailed(_verification_message(endpoint, error), hint=_verification_hint(error)) from error
     except ssl.SSLError as error:
         hint = "the port may speak plain HTTP" if "WRONG_VERSION_NUMBER" in str(error) else ""
         raise TlsFailed(f"no TLS with {endpoint}: {error.reason or error}", hint=hint) from error
     except (OSError, TimeoutError) as error:
-        sock.close()
         raise TlsFailed(f"{endpoint} closed the connection during the TLS handshake: {error}") from error
-    stream: asyncio.Transport = transport
-    return stream
+    return transport
+
+
+async def _given_to(
+    connecting: Coroutine[Any, Any, tuple[asyncio.Transport, asyncio.BaseProtocol]], sock: socket.socket
+) -> asyncio.Transport:
+    """Wait for a loop that makes a transport of a socket; from now on the socket is the loop's, also when it fails."""
+    try:
+        return (await connecting)[0]
+    except BaseException:
+        let_go(sock)
+        raise
 
 
 def _verification_message(endpoint: Endpoint, error: ssl.SSLCertVerificationError) -> str:
