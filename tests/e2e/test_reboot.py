@@ -57,8 +57,8 @@ def test_a_host_that_reboots_without_its_line_starts_the_same_revision(bed: Bed,
     assert bed.deployment(oracle.PROJECT)["revision"] == 2
 
 
-@pytest.mark.soak  # one run in four did not end within its minute on a busy machine, and nobody knows why yet
 def test_a_deploy_that_a_reboot_cut_off_is_ended_without_the_line(bed: Bed, private_engine: PrivateEngine) -> None:
+    """It goes on, or, where nobody can know whether the one-shot service has had its run, the old one is put back."""
     assert bed.ended(bed.deploy(oracle.PROJECT, oracle.compose_text("one"))["id"])["state"] == "succeeded"
     volume = oracle.volume_of(bed.docker_host)
     job_id = bed.deploy(oracle.PROJECT, oracle.compose_text("two"))["id"]
@@ -66,7 +66,7 @@ def test_a_deploy_that_a_reboot_cut_off_is_ended_without_the_line(bed: Bed, priv
 
     reboot(bed, private_engine)
 
-    bed.wait(lambda: web(bed) == [("two", "running")], "the new revision to run", 60)
     bed.relay.heal()
-    assert bed.ended(job_id, 60)["state"] == "succeeded"
-    assert oracle.counts(volume, "once") == {"one": 1, "two": 1}
+    ended = bed.ended(job_id, 90)["state"]
+    assert (ended, web(bed)) in (("succeeded", [("two", "running")]), ("failed", [("one", "running")]))
+    assert oracle.counts(volume, "once").get("two", 0) <= 1
