@@ -11,12 +11,16 @@ further ones wait in a bounded buffer. Deadlines are checked by the edge's sweep
 
 import asyncio
 import enum
+import fcntl
 import ssl
+import sys
+import termios
 from collections.abc import Callable
 from typing import cast
 
 import structlog
 
+from towline.aio.tls import keep_paused_bytes
 from towline.gateway.context import EdgeContext
 from towline.gateway.decided import DecidedExchange
 from towline.gateway.errors import error_answer
@@ -36,6 +40,16 @@ _UNSET = -1.0
 _UPGRADE_LINES: tuple[Line, ...] = ((b"upgrade", b"websocket"), (b"sec-websocket-version", b"13"))
 
 _log = structlog.get_logger("towline.edge")
+
+
+def _unacknowledged_bytes(transport: asyncio.Transport) -> int:
+    """Return how much of what was sent the peer's system does not have yet."""
+    count = bytearray(4)
+    try:
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)
 
 
 class State(enum.Enum):
@@ -64,6 +78,7 @@ class ClientConnection(asyncio.Protocol):
         "_is_reading_paused",
         "_is_tls",
         "_is_upstream_full",
+        "_looks_sent",
         "_on_end",
         "_peer",
         "_sni",
@@ -75,6 +90,7 @@ class ClientConnection(asyncio.Protocol):
         "buffer",
         "context",
         "exchange",
+        "is_ending",
     )
 
     def __init__(self, context: EdgeContext, peer: Peer, on_end: Callable[[], None]) -> None:
@@ -89,10 +105,12 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = context.now() + context.options.header_timeout
         self._sni: str | None = None
         self._is_tls = False
+        self.is_ending = False
         self._is_full = False
         self._is_held = False
         self._is_upstream_full = False
         self._is_reading_paused = False
+        self._looks_sent = False
         self._eof_at = _FOREVER
         self._eof_sent_bytes = 0
         self._window_start = 0.0
@@ -124,6 +142,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=self.context.options.write_high_bytes)
         tls = transport.get_extra_info("ssl_object")
         self._is_tls = isinstance(tls, ssl.SSLObject)
+        if self._is_tls:
+            keep_paused_bytes(transport)
         self._sni = getattr(tls, "towline_server_name", None)
         self.context.connections.add(self)
         self.context.counters.open_connections += 1
@@ -281,13 +301,19 @@ class ClientConnection(asyncio.Protocol):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        """End this side, or the whole connection where TLS has no half-close."""
+        """End this side, or the whole connection where TLS has no half-close.
+
+        That waits until the client has everything: whoever still sends, as the WebSockets of shells do, would be
+        answered with a reset, and it would overtake the last bytes. The exchange stays, and learns of the end by
+        `connection_lost`.
+        """
         if self._transport is None:
             return
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        else:
-            self._transport.close()  # the exchange stays, and learns of the end by `connection_lost`
+        elif not self.is_ending:
+            self.is_ending = True
+            self._deadline = self.context.now() + CLOSE_TIMEOUT
 
     def begin_pipe(self) -> bytes:
         """From now on bytes are the exchange's; return the ones that came early."""
@@ -360,6 +386,8 @@ class ClientConnection(asyncio.Protocol):
                 self._deadline = now + self.context.options.keep_alive_timeout
             elif now > self._deadline:
                 self._overdue(now)
+        elif self.is_ending:
+            self._check_ending(now)
         elif self._eof_at != _FOREVER:
             self._check_half_closed(exchange, now)
         elif exchange.phase is _AWAITED and not exchange.is_request_done:
@@ -385,6 +413,21 @@ class ClientConnection(asyncio.Protocol):
             transport.abort()
         else:
             transport.close()
+
+    def _check_ending(self, now: float) -> None:
+        """Close what is over once it was empty at two looks: between them the loop has written what it could."""
+        transport = self._transport
+        if transport is None:
+            return
+        unsent = transport.get_write_buffer_size() + _unacknowledged_bytes(transport)
+        if not unsent:
+            if self._looks_sent:
+                transport.close()
+            self._looks_sent = True
+        elif unsent != self._unsent_bytes:
+            self._unsent_bytes, self._deadline = unsent, now + CLOSE_TIMEOUT
+        elif now > self._deadline:
+            transport.abort()
 
     def _check_half_closed(self, exchange: Exchange, now: float) -> None:
         if now - self._eof_at < self.context.options.half_close_timeout:

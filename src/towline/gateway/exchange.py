@@ -275,7 +275,9 @@ class Exchange:
         """The upstream's connection is gone."""
         lost, self.upstream = self.upstream, None
         if self.phase is _PIPED:
-            self._client.close() if is_clean else self._client.abort()
+            if self._client.is_ending:
+                return  # the last bytes are on their way to the client, who may take longer than the stream stays
+            self._client.close() if is_clean or self._upstream_ended else self._client.abort()
             self._finish("upgraded")
         elif self.phase is _STREAMING:
             if is_clean and self._answer_framing is _UNTIL_CLOSE:

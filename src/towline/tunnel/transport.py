@@ -108,7 +108,7 @@ class StreamTransport(asyncio.Transport):
         return not self._paused and not self._closing
 
     def close(self) -> None:
-        """Send what was written, then end both directions; bytes that still arrive reset the stream."""
+        """Send what was written, then end both directions; bytes that still arrive are dropped."""
         if self._closing:
             return
         self._closing = True
@@ -224,8 +224,7 @@ class Closing:
         self._timer = None if stream.ended_there else mux.clock.call_later(LINGER_TIMEOUT, self._give_up)
 
     def data_arrived(self, payload: bytes) -> None:
-        if not self._stream.queued_bytes:
-            self._give_up()
+        """Dropped, without credit. A reset would overtake what the other side still holds of what we sent."""
 
     def end_arrived(self) -> None:
         self._cancel()

@@ -269,7 +269,7 @@ async def test_streams_that_come_and_go_leave_nothing_behind(bed: KubeBed, pod: 
     before = len(os.listdir("/proc/self/fd"))
     for at in range(0, 60, 20):
         await asyncio.gather(*(use(number) for number in range(at, at + 20)))
-    await until(lambda: bed.router.open == 0)
+        await until(lambda: bed.router.open == 0)
     await until(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 

@@ -19,6 +19,7 @@ from towline.agent.policy import KubernetesRules, LocalPolicy
 from towline.agent.streams.bridge import Bridge, join, until_over
 from towline.aio.clock import REAL_CLOCK, Clock, Timer
 from towline.aio.streams import StreamError
+from towline.aio.tls import keep_paused_bytes
 from towline.tunnel.opening import IncomingStream
 from towline.wire import streams
 from towline.wire.http1 import HeadError
@@ -219,6 +220,7 @@ class FarEnd(Bridge):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        keep_paused_bytes(transport)
         try:
             _, near = self._incoming.accept(lambda: NearEnd(self._conversation, self._clock))
         except StreamError:
