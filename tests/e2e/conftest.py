@@ -1,10 +1,12 @@
 """What several stories share: a product with a user who signed in and a project that runs."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
 from tests.support import kubernetes_objects as objects
 from tests.support.commands import answer, succeed
+from tests.support.kubectl import Going
 from tests.support.kubernetes_stack import Stack, User
 from tests.support.meddling_api import Call, MeddlingApi
 from tests.support.product import PASSWORD, Product, wait_for
@@ -90,3 +92,19 @@ def meddling(meddling_server: MeddlingApi) -> Iterator[MeddlingApi]:
     """The same for one test, which chooses the script."""
     yield meddling_server
     meddling_server.script = Call.pass_on
+
+
+def swallow_answers_of_shells(call: Call) -> None:
+    """A shell opens, and nothing comes back any more, pongs included; everything else is real."""
+    call.pass_on(answers="silence" not in call.line)
+
+
+@pytest.fixture(scope="session")
+def unanswered(meddling_server: MeddlingApi, seeded: str, ada: User) -> Iterator[tuple[float, Going]]:
+    """A shell whose pings nobody answers. Whoever needs it late asks for it early: kubectl waits for a minute."""
+    meddling_server.script = swallow_answers_of_shells
+    words = ("-n", seeded, "exec", "-i", "talker", "-c", "main", "--", "sh", "-c", "echo silence; cat")
+    with ada.client(cluster="meddled").going(*words) as shell:
+        wait_for(lambda: any("silence" in line for line in meddling_server.calls), "the shell to be asked for", 30)
+        meddling_server.script = Call.pass_on
+        yield time.monotonic(), shell

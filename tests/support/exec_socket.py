@@ -62,7 +62,7 @@ class ExecSocket:
             assert channel >= 0
 
     def close(self) -> None:
-        self._socket.close(timeout=1)
+        self._socket.shutdown()
 
     def __enter__(self) -> ExecSocket:
         return self

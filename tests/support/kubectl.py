@@ -108,6 +108,8 @@ class Going:
         self._lines: queue.Queue[tuple[float, str]] = queue.Queue()
         self.printed: list[str] = []
         self.complained: list[str] = []
+        self.ended_at = 0.0
+        """When its output ended."""
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._read_out, self._read_err)]
         for thread in self._threads:
             thread.start()
@@ -116,6 +118,7 @@ class Going:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self._lines.put((time.monotonic(), line.decode(errors="replace").rstrip("\n")))
+        self.ended_at = time.monotonic()
 
     def _read_err(self) -> None:
         assert self.process.stderr is not None

@@ -75,7 +75,7 @@ class User:
 
     def http(self, **options: Any) -> httpx.Client:
         """A client of the cluster's API through Towline."""
-        return self.stack.http(self.token, base_url=self.stack.server(CLUSTER), **options)
+        return self.stack.http(self.token, **{"base_url": self.stack.server(CLUSTER), **options})
 
 
 @dataclass
