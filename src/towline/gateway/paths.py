@@ -26,8 +26,8 @@ _KUBERNETES_CORE = frozenset(
 _STRAY_ROOTS = frozenset({b"api", b"apis", b"version", b"openapi"})
 
 MISSING_PREFIX = (
-    "this address is not a cluster; put the cluster's path into the server address, "
-    "as in https://HOST/k8s/clusters/NAME"
+    "the path has no cluster prefix; put it into the server address, as in https://HOST/k8s/clusters/NAME "
+    "(kubectl before 1.34 drops it from --raw, and kubectl proxy needs --append-server-path)"
 )
 
 
