@@ -19,7 +19,7 @@ RESYNC = "resync"
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A topic (`cluster`, `agent`, `deployment`, `job`, `audit`, `inventory`, `kubernetes`, `access`), or `resync`; ids."""
+    """A topic (cluster, agent, deployment, job, audit, inventory, kubernetes, access), or `resync`, and ids."""
 
     topic: str
     ids: Mapping[str, str] = field(default_factory=dict)
