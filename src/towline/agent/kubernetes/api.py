@@ -86,7 +86,8 @@ class Answer:
 
     async def read(self, most_bytes: int) -> bytes:
         """Return the whole body. Raises: ApiAway. TooLarge: nothing of it is kept then."""
-        found, size = [], 0
+        found: list[bytes] = []
+        size = 0
         pieces = self.pieces()
         while True:
             try:

@@ -128,7 +128,8 @@ def in_parts(message: link.KubeInventory) -> list[link.KubeInventory]:
                 parts.append({"full": False})
                 room = PART_BYTES - len(_encoder.encode(entry)) - 1
             parts[-1].setdefault(section, []).append(entry)
-    return [
-        link.KubeInventory(**{name: tuple(value) if isinstance(value, list) else value for name, value in part.items()})
-        for part in parts
-    ]
+    return [link.KubeInventory(**_frozen(part)) for part in parts]
+
+
+def _frozen(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in part.items()}

@@ -50,6 +50,7 @@ _DENIALS = frozenset({403, 404, 405})
 _EXPIRED = 410
 
 T = TypeVar("T")
+Seen = TypeVar("Seen", contravariant=True)
 
 
 class State(StrEnum):
@@ -80,16 +81,16 @@ class Source(Generic[T]):
         return f"{self.group}{where}/{self.kind}?{query}"
 
 
-class Sink(Protocol[T]):
+class Sink(Protocol[Seen]):
     """Where the objects of one watcher go. None of this may wait."""
 
     def begin(self) -> None:
         """A list begins: what is not put before `finish` is there no more."""
 
-    def put(self, found: T) -> None:
+    def put(self, found: Seen) -> None:
         """An object is there, as it is now."""
 
-    def remove(self, found: T) -> None:
+    def remove(self, found: Seen) -> None:
         """An object is gone; `found` is its last state."""
 
     def finish(self) -> None:
