@@ -161,7 +161,7 @@ def test_python_client_runs_commands(home: str, ada: User) -> None:
         stdout=True, stderr=True, _preload_content=False,
     )  # fmt: skip
     said.run_forever(timeout=20)
-    said.close()
+    said.sock.shutdown()  # `close` leaves the socket open once the other side has closed
     assert (said.read_stdout(), said.read_stderr(), said.returncode) == ("out\n", "err\n", 3)
 
 

@@ -29,6 +29,7 @@ _SUFFIX = re.compile(r"\b(web|tool|batch|each)-([0-9a-f]{6,10}-)?[a-z0-9]{5}\b")
 _ADDRESS = re.compile(r"\b10\.(?:96|244)\.\d+\.\d+\b")
 _CONTAINER = re.compile(r"\b[0-9a-f]{64}\b")
 _SERVER = re.compile(r"https://127\.0\.0\.1:\d+(?:/k8s/clusters/[-a-z0-9]+)?")
+_SELECTOR = re.compile(r"fieldSelector=([^&]*)")
 _EXTRA = re.compile(r"^Extra: towline\.dev/.*\n", re.MULTILINE)
 _HASH = re.compile(r"\b(pod-template-hash|controller-revision-hash)[=:] ?\"?[-0-9a-z]+")
 
@@ -148,7 +149,13 @@ def _is_for(event: dict[str, Any], user: str) -> bool:
 def shape(log: AuditLog, account: str, user: str, namespace: str) -> Counter[tuple[str, str]]:
     """What a side asked for: verbs and addresses, each as often as it was asked, whatever the namespace is called."""
     found = [event for event in log.requests(account) if _is_for(event, user)]
-    return Counter((event["verb"], event["requestURI"].replace(namespace, "NS")) for event in found)
+    return Counter((event["verb"], _ordered(event["requestURI"].replace(namespace, "NS"))) for event in found)
+
+
+def _ordered(address: str) -> str:
+    # kubectl writes the terms of a selector in a different order each time.
+    terms = _SELECTOR.search(address)
+    return address.replace(terms[1], "%2C".join(sorted(terms[1].split("%2C")))) if terms else address
 
 
 def _run_both(sides: Sides, command: Command, namespaces: tuple[str, str]) -> list[subprocess.CompletedProcess[str]]:
