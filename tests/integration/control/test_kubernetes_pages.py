@@ -15,13 +15,19 @@ from tests.support.kubernetes import Access, ApiStream, Sent, StandIn
 from tests.support.scripted_agent import until
 from tests.support.served import https
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame
+from websockets.protocol import SERVER, Protocol, State
+from websockets.typing import Origin
+from websockets.utils import accept_key
 
+from towline.control.access.models import ApiToken, User
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
+from towline.control.access.service import COOKIE
 from towline.control.clusters.models import Cluster
 from towline.wire import kube_inventory as inventory
 from towline.wire import link
-from towline.wire.streams import EVENT, SOURCE, STDOUT, FrameReader
+from towline.wire.streams import EVENT, EXIT, SOURCE, STDIN, STDOUT, FrameReader, encode_frame
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -234,6 +240,43 @@ async def test_who_was_granted_a_namespace_sees_that_one_alone(access: Access, p
     assert prod.sent == []
 
 
+async def session(access: Access, name: str, role: Role) -> str:
+    """The cookie of somebody who signed in with a browser."""
+    control = access.running.control
+    await access.token(name, Right(role))
+    async with control.db.begin() as tx:
+        user = next(row for row in await access.app.rows(User) if row.username == name)
+        made = await control.accounts.open_session(tx, user, address="127.0.0.1", browser="Chromium", request_id="")
+    return f"{COOKIE}={made.secret}"
+
+
+async def test_a_page_of_another_site_opens_no_shell_and_changes_nothing(access: Access, prod: StandIn) -> None:
+    cookie = await session(access, "cleo", Role.OWNER)
+    address = f"wss://localhost:{access.port}{SHELL}"
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(
+            address, ssl=access.trust, origin=Origin("https://evil.test"), additional_headers={"cookie": cookie}
+        ):
+            pass  # pragma: no cover
+    assert refused.value.response.status_code == 403
+    async with https(
+        access.running, headers={"cookie": cookie, "origin": f"https://localhost:{access.port}"}
+    ) as client:
+        for path in POSTS:
+            assert (await client.post(path, data={"confirm": "web"})).status_code == 403, path
+    assert prod.sent == []
+
+
+async def test_search_finds_what_the_searcher_may_see(access: Access, prod: StandIn) -> None:
+    async with await somebody(access, "sam", Role.VIEWER, prod) as client:
+        assert "/kubernetes/vault/deployments/cellar" in (await client.get("/search?q=cell")).text
+        assert "/clusters/prod/nodes?search=node-1" in (await client.get("/search?q=node-1")).text
+    async with await somebody(access, "sid", Role.VIEWER, prod, namespace="shop") as client:
+        assert "/kubernetes/shop/pods/web-1" in (await client.get("/search?q=web")).text
+        for text in ("cell", "node-1"):
+            assert "Nothing found" in (await client.get(f"/search?q={text}")).text
+
+
 async def test_secrets_have_no_page_for_anybody(access: Access, prod: StandIn) -> None:
     async with await somebody(access, "olga", Role.OWNER, prod) as client:
         for path in ("", "/yaml"):
@@ -355,20 +398,14 @@ async def test_a_followed_log_ends_when_the_right_does(access: Access, prod: Sta
         visits = access.running.control.kubernetes.visits
         await until(lambda: len(visits) == 1)
         control = access.running.control
-        (row,) = [row for row in await access.app.rows(access_tokens()) if row.name == "ewan"]
+        (row,) = [row for row in await access.app.rows(ApiToken) if row.name == "ewan"]
         async with control.db.begin() as tx:
-            await tx.delete(await tx.get(access_tokens(), row.id))
+            await tx.delete(await tx.get(ApiToken, row.id))
             tx.publish("access", id=row.id)
         async with asyncio.timeout(10):
             told = b"".join([piece async for piece in pieces])
     assert b"revoked" in told
     await until(lambda: len(visits) == 0)
-
-
-def access_tokens() -> Any:
-    from towline.control.access.models import ApiToken
-
-    return ApiToken
 
 
 # -- the list of pods -----------------------------------------------------------------------------------
@@ -405,3 +442,165 @@ async def test_rows_come_page_by_page_and_then_follow_the_watch(access: Access, 
     assert [next(iter(one)) for one in told] == ["rows", "rows", "synced", "put", "gone"]
     assert (told[3]["put"]["tone"], told[3]["put"]["status"]) == ("down", "CrashLoopBackOff")
     assert told[4]["gone"] == "shop/web-1"
+
+
+async def test_a_list_that_the_cluster_refuses_says_why(access: Access, prod: StandIn) -> None:
+    async def refuses(stream: ApiStream, sent: Sent) -> None:
+        await stream.write(answer(failure(403, "pods is forbidden"), "403 Forbidden"))
+
+    prod.script = refuses
+    async with await somebody(access, "pete", Role.VIEWER, prod) as client:
+        told = json.loads((await client.get("/clusters/prod/pods/rows")).text)
+        shown = await client.get("/clusters/prod/pods")
+    assert told["error"] == "pods is forbidden"
+    assert (shown.status_code, "cannot be asked for its pods" in shown.text) == (200, True)
+
+
+# -- what changes something --------------------------------------------------------------------------------
+
+
+async def bodied(stream: ApiStream, sent: Sent) -> bytes:
+    """Read the body of a request."""
+    data = b""
+    while len(data) < int(sent.field("content-length") or 0):
+        data += await stream.read()
+    return data
+
+
+async def test_restart_scale_and_delete_send_what_kubectl_would(access: Access, prod: StandIn) -> None:
+    bodies: list[Any] = []
+
+    async def takes(stream: ApiStream, sent: Sent) -> None:
+        if not sent.line.startswith(b"GET "):
+            bodies.append(json.loads(await bodied(stream, sent)))
+        await stream.write(answer(DEPLOYMENT))
+
+    prod.script = takes
+    async with await somebody(access, "dora", Role.DEPLOYER, prod) as client:
+        for word, form in (("restart", {}), ("scale", {"replicas": "5"}), ("delete", {"confirm": "web"})):
+            answered = await client.post(f"{OBJECT}/{word}", data=form)
+            assert (answered.status_code, "error" in answered.headers["set-cookie"]) == (303, False), word
+    lines = [sent.line.decode() for sent in prod.sent if not sent.line.startswith(b"GET ")]
+    path = "/apis/apps/v1/namespaces/shop/deployments/web"
+    assert [line.split("?")[0] for line in lines] == [f"PATCH {path}", f"PATCH {path}/scale", f"DELETE {path} HTTP/1.1"]
+    assert "restartedAt" in str(bodies[0]["spec"]["template"]["metadata"]["annotations"])
+    assert bodies[1:] == [
+        {"spec": {"replicas": 5}}, {"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"}
+    ]  # fmt: skip
+
+
+async def test_nothing_is_deleted_unless_its_name_was_typed(access: Access, prod: StandIn) -> None:
+    async with await somebody(access, "dana", Role.DEPLOYER, prod) as client:
+        for typed in ("", "WEB", "web-1"):
+            assert (await client.post(f"{OBJECT}/delete", data={"confirm": typed})).status_code == 303
+    assert prod.sent == []
+
+
+async def test_an_operator_scales_and_deletes_pods_but_applies_nothing(access: Access, prod: StandIn) -> None:
+    async with await somebody(access, "otto", Role.OPERATOR, prod) as client:
+        assert (await client.post(f"{OBJECT}/yaml", data={"yaml": "{}"})).status_code == 403
+        for word in ("restart", "delete"):
+            refused = await client.post(f"{OBJECT}/{word}", data={"confirm": "web"})
+            assert "may%20not" in refused.headers["set-cookie"], word
+        assert prod.sent == []
+        shown = (await client.get(OBJECT)).text
+        assert f"{OBJECT}/scale" in shown
+        assert f"{OBJECT}/restart" not in shown
+        assert "Edit YAML" not in shown
+
+
+async def test_an_apply_that_meets_other_owners_shows_them_and_keeps_what_was_typed(
+    access: Access, prod: StandIn
+) -> None:
+    cause = {
+        "reason": "FieldManagerConflict", "message": 'conflict with "argocd" using apps/v1', "field": ".spec.replicas",
+    }  # fmt: skip
+    conflict = failure(409, "Apply failed with 1 conflict", details={"causes": [cause]})
+
+    async def conflicts(stream: ApiStream, sent: Sent) -> None:
+        if sent.line.startswith(b"GET "):
+            await stream.write(answer(DEPLOYMENT))
+            return
+        await bodied(stream, sent)
+        forced = b"force=true" in sent.line
+        await stream.write(answer(DEPLOYMENT) if forced else answer(conflict, "409 Conflict"))
+
+    prod.script = conflicts
+    wanted = {**DEPLOYMENT, "spec": {**DEPLOYMENT["spec"], "replicas": 7}}
+    async with await somebody(access, "dirk", Role.DEPLOYER, prod) as client:
+        shown = await client.post(f"{OBJECT}/yaml", data={"yaml": json.dumps(wanted), "go": "apply"})
+        assert shown.status_code == 200
+        for words in ("argocd", ".spec.replicas", "Take the fields over", "&#34;replicas&#34;: 7"):
+            assert words in shown.text, words
+        taken = await client.post(f"{OBJECT}/yaml", data={"yaml": json.dumps(wanted), "force": "1"})
+        assert taken.status_code == 303
+    applied = [sent for sent in prod.sent if sent.line.startswith(b"PATCH ")]
+    assert [sent.field("content-type") for sent in applied] == ["application/apply-patch+yaml"] * 2
+    assert all(b"fieldManager=towline" in sent.line for sent in applied)
+
+
+async def test_an_apply_stays_with_the_object_of_its_page(access: Access, prod: StandIn) -> None:
+    bad = (
+        "a: [", "- 1", "!!python/object/apply:os.system [id]", "kind: Pod\nmetadata: {name: web}",
+        "kind: Deployment\nmetadata: {name: other}", "kind: Deployment\nmetadata: {name: web, namespace: vault}",
+    )  # fmt: skip
+    async with await somebody(access, "drew", Role.DEPLOYER, prod) as client:
+        for text in bad:
+            shown = await client.post(f"{OBJECT}/yaml", data={"yaml": text})
+            assert "It was not applied" in shown.text, text
+    assert [sent.line for sent in prod.sent if not sent.line.startswith(b"GET ")] == []
+
+
+# -- terminals ---------------------------------------------------------------------------------------------
+
+
+async def test_a_terminal_speaks_the_numbered_channels_and_tells_the_exit_code(access: Access, prod: StandIn) -> None:
+    heard: list[bytes] = []
+
+    async def execs(stream: ApiStream, sent: Sent) -> None:
+        accepted = accept_key(sent.field("sec-websocket-key")).encode()
+        await stream.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Accept: " + accepted + b"\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"
+        )
+        peer = Protocol(SERVER, state=State.OPEN)
+        for message in (b"\x01", b"\x01hello"):
+            peer.send_binary(message)
+        await stream.write(b"".join(peer.data_to_send()))
+        while b"\x00exit\n" not in heard:
+            peer.receive_data(await stream.read())
+            heard.extend(event.data for event in peer.events_received() if isinstance(event, Frame))
+        cause = {"reason": "ExitCode", "message": "3"}
+        peer.send_binary(b"\x03" + json.dumps(failure(500, "", details={"causes": [cause]})).encode())
+        await stream.write(b"".join(peer.data_to_send()))
+
+    prod.script = execs
+    token = await access.token("olaf", Right(Role.OPERATOR))
+    address = f"wss://localhost:{access.port}{SHELL}&columns=100&rows=30"
+    fields = {"authorization": f"Bearer {token}"}
+    async with connect(address, ssl=access.trust, additional_headers=fields) as socket:
+        first = await socket.recv()
+        await socket.send(encode_frame(STDIN, b"exit\n"))
+        last = await socket.recv()
+    assert isinstance(first, bytes)
+    assert isinstance(last, bytes)
+    assert [(frame.kind, frame.body) for frame in FrameReader().feed(first)] == [(STDOUT, b"hello")]
+    (ended,) = FrameReader().feed(last)
+    assert (ended.kind, json.loads(ended.body)["code"]) == (EXIT, 3)
+    assert heard[0] == b'\x04{"Width": 100, "Height": 30}\n'
+    event = await access.event("kubernetes.exec")
+    assert (event.actor_name, event.detail["argv"][0]) == ("olaf", "sh")
+
+
+async def test_a_shell_that_the_cluster_refuses_says_why(access: Access, prod: StandIn) -> None:
+    async def refuses(stream: ApiStream, sent: Sent) -> None:
+        await stream.write(answer(failure(403, "pods/exec is forbidden"), "403 Forbidden"))
+
+    prod.script = refuses
+    token = await access.token("odin", Right(Role.OPERATOR))
+    fields = {"authorization": f"Bearer {token}"}
+    async with connect(f"wss://localhost:{access.port}{SHELL}", ssl=access.trust, additional_headers=fields) as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            await socket.recv()
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4502, "pods/exec is forbidden")

@@ -85,6 +85,8 @@ async def here(request: HTTPConnection, access: Access, cluster: str) -> Here:
     if place is None or not judge(access.rights, place, DISCOVERY).visible:
         raise not_found("cluster", cluster[:64])
     found = await inventory.about(access, cluster)
+    if not is_kubernetes(found.row.capabilities) and found.freshness.state == "unknown":
+        raise ApiError(ErrorCode.NOT_FOUND, f"the agent of {cluster} serves no Kubernetes")
     return Here(access, place, found.row, found.freshness, found.restricted, found.namespaces)
 
 

@@ -16,6 +16,7 @@ from towline.control.access.actor import Access, forbidden
 from towline.control.access.permissions import Permission, Reach, Resource, ScopeKind
 from towline.control.clusters import repository as clusters
 from towline.control.clusters.models import Cluster
+from towline.control.clusters.service import carrier
 from towline.control.db import Database, Transaction
 from towline.control.errors import not_found
 from towline.control.kubernetes import inventory_repository as repository
@@ -143,6 +144,16 @@ class KubernetesInventory:
             return await fetch(
                 tx, query, asked, sorts=SORTS[section], default=DEFAULT_SORT[section], key=KubeObject.key
             )
+
+    async def search(self, access: Access, text: str, most: int) -> list[tuple[KubeObject, str]]:
+        """Return workloads, unwell pods and nodes by name on every cluster that the actor sees, with its name."""
+        where = access.scope(Permission.CLUSTER_READ).clause(
+            cluster_id=KubeObject.cluster_id, matches_selector=carrier(KubeObject.cluster_id),
+            namespace=KubeObject.namespace,
+        )  # fmt: skip
+        async with self._db.read() as tx:
+            found = await tx.execute(repository.anywhere(access.org_id, text, where).limit(most))
+            return [(row[0], row[1]) for row in found]
 
     async def _require(self, tx: Transaction, access: Access, cluster: str) -> tuple[Cluster, frozenset[str] | None]:
         """Return a cluster, and the namespaces of it that the actor sees; None for all of it."""

@@ -13,6 +13,8 @@ from towline.control.db import Transaction, execute_many, now, table_of, upsert
 from towline.control.kubernetes.models import KubeCluster, KubeObject
 from towline.control.listing import contains
 
+SEARCHED = ("workloads", "pods", "nodes")
+"""What a search over everything finds; events and namespaces have lists of their own."""
 WRITTEN_AT_ONCE = 500
 """Rows of one statement."""
 
@@ -177,6 +179,16 @@ async def data_of(tx: Transaction, cluster_id: str, section: str, visible: Colum
     """Return what was told of every entry of a section."""
     query = select(KubeObject.data).where(KubeObject.cluster_id == cluster_id, KubeObject.section == section, visible)
     return (await tx.scalars(query)).all()
+
+
+def anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> Select[Any]:
+    """Return the query of what is called like a text on any cluster of an organisation, with the cluster's name."""
+    return (
+        select(KubeObject, Cluster.name)
+        .join(Cluster, Cluster.id == KubeObject.cluster_id)
+        .where(Cluster.org_id == org_id, KubeObject.section.in_(SEARCHED), where, contains(KubeObject.name, text))
+        .order_by(KubeObject.rank.desc(), KubeObject.name, KubeObject.key)
+    )
 
 
 async def names_of(tx: Transaction, cluster_id: str, section: str, visible: ColumnElement[bool]) -> Sequence[str]:

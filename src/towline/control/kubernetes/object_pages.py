@@ -2,6 +2,7 @@
 of the cluster as who is signed in. What changes something is in `actions`."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -31,6 +32,8 @@ PLACE = "/clusters/{cluster}/kubernetes/{namespace}/{resource}/{name}"
 POD = "/clusters/{cluster}/kubernetes/{namespace}/pods/{name}"
 LOG_LINES = 1000
 """Lines of each container that the log view begins with."""
+NAMED = 3
+"""Pods that the line of a workload's state names."""
 SINCE = {"10m": 600, "1h": 3600, "24h": 86400}
 
 
@@ -57,8 +60,8 @@ async def object_page(
     found, told = await asyncio.gather(
         talker.get(access, here.row.name, kind.path(namespace, name)), _events(here, talker, kind, namespace, name)
     )
-    head = object_head(here, kind, namespace, name, found, "overview")
     pods = await _pods(here, talker, namespace, found) if kind.has_pods else None
+    head = object_head(here, kind, namespace, name, found, "overview", reason=_reason(pods or ()))
     template = "kubernetes/pod.html" if kind is PODS else "kubernetes/object.html"
     page: Response = request.app.state.control.web.page(
         request, template, containers=views.containers(found), conditions=views.conditions(found.get("status") or {}),
@@ -94,9 +97,18 @@ async def _pods(here: heading.Here, talker: Talker, namespace: str, found: Any) 
     return [pod_rows.row_of(row, columns) for row in table.get("rows") or ()]
 
 
-def object_head(here: heading.Here, kind: Kind, namespace: str, name: str, found: Any, tab: str) -> dict[str, Any]:
+def _reason(pods: Sequence[pod_rows.Row]) -> str:
+    """Say of a workload's pods which are not well."""
+    unwell = [f"{row.name}: {row.status}" for row in pods if row.tone in ("down", "degraded")]
+    more = f"; and {len(unwell) - NAMED} more" if len(unwell) > NAMED else ""
+    return "; ".join(unwell[:NAMED]) + more
+
+
+def object_head(
+    here: heading.Here, kind: Kind, namespace: str, name: str, found: Any, tab: str, *, reason: str = ""
+) -> dict[str, Any]:
     """Return what stands above every page of an object, and what may be done with it."""
-    state = views.pod_state(found) if kind is PODS else views.workload_state(found, "")
+    state = views.pod_state(found) if kind is PODS else views.workload_state(found, reason)
     base = f"/clusters/{here.row.name}/kubernetes/{namespace}/{kind.resource}/{name}"
     owned_by = views.owner(found)
     may = may_do(here, kind, namespace, name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,9 +26,11 @@ from towline.wire.streams import EVENT, SOURCE, STDOUT, LogSource, encode_frame
 LOG_FRAMES = "application/vnd.towline.logs"
 LONGEST_LINE = 64 * 1024
 """Bytes; longer ones come in pieces, each with the moment of the whole."""
+LONGEST_NOTE = 2000
 AGAIN_AFTER = 5.0
 """Seconds that a followed log that ended stays open: a container that starts again and again is asked for less often
 than its reader would."""
+_TIMED = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T")
 _MOMENT = 30
 """Bytes of a moment in front of a line, and its blank: `2026-01-02T15:04:05.000000000Z `; more with an offset."""
 
@@ -100,12 +103,15 @@ class LogStream(Response):
         try:
             async with self._talker.asked(self._access, self._cluster, self._wanted.question(container)) as answer:
                 async for block in blocks(answer.pieces()):
-                    kept = sieve.keep(block)
-                    if kept:
+                    if _TIMED.match(block) is None:  # the kubelet's own words, e.g. that it has removed the container
+                        await self._tell(send, block.decode("utf-8", "replace").strip(), number)
+                    elif kept := sieve.keep(block):
                         await self._say(send, encode_frame(STDOUT, kept, number))
         except ApiError as error:
-            body = json.dumps({"text": error.message}).encode()
-            await self._say(send, encode_frame(EVENT, body, number))
+            await self._tell(send, error.message, number)
+
+    async def _tell(self, send: Send, text: str, number: int) -> None:
+        await self._say(send, encode_frame(EVENT, json.dumps({"text": text[:LONGEST_NOTE]}).encode(), number))
 
     async def _say(self, send: Send, frame: bytes) -> None:
         async with self._sending:

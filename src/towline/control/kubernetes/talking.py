@@ -6,6 +6,7 @@ record, the same end when the right to it ends. Nothing of the browser's request
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 JSON = "application/json"
 MOST_BYTES = 16 * 1024 * 1024
 """Of one answer that is held whole: etcd keeps 1.5 MiB of an object, and a page of 500 table rows is below 4 MiB."""
+ANSWER_TIMEOUT = 30.0
+"""Seconds for an answer that a page waits for: longer than an API server thinks about a list, shorter than patience."""
 _CODES = {
     400: ErrorCode.INVALID,
     401: ErrorCode.FORBIDDEN,
@@ -142,8 +145,12 @@ class Talker:
 
     async def ask(self, access: Access, cluster: str, question: Question) -> Any:
         """Return the JSON of an answer. Raises: ApiError, ClusterSaid."""
-        async with self.asked(access, cluster, question) as answer:
-            return decoded(await answer.whole())
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT), self.asked(access, cluster, question) as answer:
+                return decoded(await answer.whole())
+        except TimeoutError as error:
+            message = f"the API server of {cluster} did not answer within {ANSWER_TIMEOUT:.0f} seconds"
+            raise ApiError(ErrorCode.AGENT_TIMEOUT, message) from error
 
     @asynccontextmanager
     async def asked(self, access: Access, cluster: str, question: Question) -> AsyncIterator[Answered]:

@@ -29,8 +29,10 @@ def pod_state(pod: Json) -> tuple[str, str, str]:
         return "working", "Terminating", ""
     trouble = pod_trouble(msgspec.convert(pod, Pod, strict=False))
     if trouble:
-        up = any(one.get("ready") for one in status.get("containerStatuses") or ())
-        return ("degraded" if up else "down"), phase if phase != "Running" or up else "Not ready", trouble
+        told = status.get("containerStatuses") or ()
+        up = sum(bool(one.get("ready")) for one in told)
+        word = f"{up} of {len(told)} ready" if phase == "Running" else phase
+        return ("degraded" if up else "down"), word, trouble
     if phase == "Running":
         return "healthy", "Running", ""
     return ("unknown" if phase == "Succeeded" else "working"), phase, ""
@@ -140,7 +142,10 @@ def owner(found: Json) -> tuple[str, str]:
 
 
 def workload_state(found: Json, reason: str) -> tuple[str, str, str]:
-    """Return a state for what is no pod, from the counts that the cluster tells; `reason` is the inventory's."""
+    """Return a state for what is no pod, from the counts that the cluster tells.
+
+    Args: reason: what is known better than the object's own conditions; may be empty.
+    """
     spec, status = found.get("spec") or {}, found.get("status") or {}
     if (found.get("metadata") or {}).get("deletionTimestamp"):
         return "working", "Terminating", ""
@@ -156,7 +161,8 @@ def workload_state(found: Json, reason: str) -> tuple[str, str, str]:
         return "unknown", "Scaled to none", ""
     if ready >= desired and updated >= desired:
         return ("unknown", "Paused", "") if spec.get("paused") else ("healthy", f"{ready} of {desired} ready", "")
-    return ("degraded" if ready else "down"), f"{ready} of {desired} ready", reason
+    why = reason or next((one["reason"] for one in conditions(status) if one["tone"] == "degraded"), "")
+    return ("degraded" if ready else "down"), f"{ready} of {desired} ready", why
 
 
 def replicas(found: Json) -> tuple[int, int] | None:

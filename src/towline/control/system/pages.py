@@ -7,6 +7,8 @@ from fastapi import APIRouter, Request, Response
 
 from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.clusters import api as clusters_api
+from towline.control.kubernetes.kinds import page_of
+from towline.control.kubernetes.models import KubeObject
 from towline.control.listing import SEARCH_CHARACTERS, ListQuery
 
 router = APIRouter(include_in_schema=False)
@@ -34,7 +36,7 @@ class Group:
 async def search_page(
     request: Request, access: Annotated[Access, needs(Permission.CLUSTER_READ)], q: str = ""
 ) -> Response:
-    """Find clusters by name and label, deployments by name and image, containers by name and image."""
+    """Find clusters by name and label, deployments and containers by name and image, workloads and pods by name."""
     wanted = q.strip()[:SEARCH_CHARACTERS]
     groups = await _groups(request, access, wanted) if wanted else []
     page: Response = request.app.state.control.web.page(
@@ -51,6 +53,7 @@ async def _groups(request: Request, access: Access, wanted: str) -> list[Group]:
     service = request.app.state.control.deployments.service
     deployments = (await service.find_many(access, asked, Wanted())).items
     containers = await request.app.state.control.fleet.clusters.search_containers(access, wanted, HITS)
+    objects = await request.app.state.control.kube_inventory.search(access, wanted, HITS)
     return [
         Group("Clusters", [Hit(c.name, f"/clusters/{c.name}", c.health.state, text=c.health.reason) for c in clusters]),
         Group(
@@ -68,4 +71,14 @@ async def _groups(request: Request, access: Access, wanted: str) -> list[Group]:
                 for row, cluster in containers
             ],
         ),
+        Group("Kubernetes", [_object(row, cluster) for row, cluster in objects]),
     ]  # fmt: skip
+
+
+def _object(row: KubeObject, cluster: str) -> Hit:
+    kind = row.kind or "Node"
+    where = f"{kind} in {row.namespace} on {cluster}" if row.namespace else f"{kind} on {cluster}"
+    text = f"{where}: {row.reason}" if row.reason else where
+    return Hit(
+        row.name, page_of(cluster, kind, row.namespace, row.name), "degraded" if row.rank else "healthy", text=text
+    )

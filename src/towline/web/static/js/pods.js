@@ -5,6 +5,7 @@ import { ago } from "./times.js";
 const ROW_HEIGHT = 32;
 const OVERSCAN = 12;
 const RETRY_MS = 2000;
+const LONGEST_RETRY_MS = 30_000;
 const GRAVITY = { down: 0, degraded: 1, working: 2, unknown: 3, healthy: 4 };
 
 class PodList {
@@ -37,14 +38,15 @@ class PodList {
   }
 
   async run() {
-    for (;;) {
+    for (let wait = RETRY_MS; ; wait = Math.min(2 * wait, LONGEST_RETRY_MS)) {
       try {
         await this.read();
-        this.say("");
+        wait = RETRY_MS / 2;
       } catch (error) {
         this.say(`${error.message}; trying again…`);
+        this.root.dataset.state = "lost";
       }
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+      await new Promise((resolve) => setTimeout(resolve, Math.max(wait, RETRY_MS)));
     }
   }
 
@@ -101,7 +103,8 @@ class PodList {
     const last = Math.min(this.shown.length, first + Math.ceil(this.view.clientHeight / ROW_HEIGHT) + 2 * OVERSCAN);
     const focused = document.activeElement?.closest?.("tr")?.dataset.key;
     const rows = this.shown.slice(first, last).map((row, index) => this.row(row, first + index));
-    this.body.replaceChildren(space(first), ...rows, space(this.shown.length - last));
+    const columns = [...this.table.tHead.rows[0].cells].filter((head) => head.offsetParent).length;
+    this.body.replaceChildren(space(first, columns), ...rows, space(this.shown.length - last, columns));
     this.table.setAttribute("aria-rowcount", String(this.shown.length + 1));
     this.root.dataset.rows = String(this.shown.length);
     if (focused) [...this.body.children].find((node) => node.dataset.key === focused)?.querySelector("a")?.focus({ preventScroll: true });
@@ -143,12 +146,12 @@ function cell(line, name, text = "") {
   return made;
 }
 
-function space(count) {
+function space(count, columns) {
   const line = document.createElement("tr");
   line.setAttribute("aria-hidden", "true");
   line.className = "space";
   const filler = line.appendChild(document.createElement("td"));
-  filler.colSpan = 7;
+  filler.colSpan = columns;
   filler.style.height = `${count * ROW_HEIGHT}px`;
   return line;
 }
