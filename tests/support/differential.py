@@ -147,8 +147,8 @@ def _is_for(event: dict[str, Any], user: str) -> bool:
 
 
 def shape(log: AuditLog, account: str, user: str, namespace: str) -> Counter[tuple[str, str]]:
-    """What a side asked for: verbs and addresses, each as often as it was asked, whatever the namespace is called."""
-    found = [event for event in log.requests(account) if _is_for(event, user)]
+    """What a side asked for in a namespace: verbs and addresses, each as often as it was asked."""
+    found = [each for each in log.requests(account) if _is_for(each, user) and namespace in each["requestURI"]]
     return Counter((event["verb"], _ordered(event["requestURI"].replace(namespace, "NS"))) for event in found)
 
 
