@@ -28,6 +28,7 @@ BENCHMARKS = {
     "logs": ("Logs through the agent and a tunnel", "benchmarks.logs"),
     "agent": ("An idle agent", "benchmarks.agent"),
     "inventory": ("The inventory of a Kubernetes cluster", "benchmarks.inventory"),
+    "kubernetes": ("Kubernetes clients through Towline", "benchmarks.kubernetes"),
 }
 NOTES = "What the figures say"
 """A section written by hand, which stays as it is."""
