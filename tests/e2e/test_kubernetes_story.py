@@ -126,7 +126,8 @@ def is_read(page: Page) -> bool:
 
 
 def open_a_shell(page: Page, window: Window) -> None:
-    page.get_by_role("link", name="Terminal", exact=True).click()
+    page.get_by_role("link", name="Overview", exact=True).click()
+    page.get_by_role("link", name="Terminal in side").click()
     console = page.locator(".console")
     expect(console).to_have_attribute("data-state", "open")
     shown(page, "# ")
@@ -157,7 +158,7 @@ def mend(page: Page, window: Window, pod: str) -> None:
     window.picture("kubernetes-yaml-conflict", whole=True)
     assert window.problems() == []
     assert "/etc/hostname" in field.input_value()
-    page.get_by_role("button", name="Take the fields over and apply").click()
+    page.get_by_role("button", name="Take the field over and apply").click()
     expect(page.get_by_role("status").first).to_contain_text("shop was applied")
     expect(page.locator("#object-head")).to_contain_text("1 of 1 ready", timeout=PATIENCE)
     window.picture("kubernetes-recovered")

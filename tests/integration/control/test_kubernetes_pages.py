@@ -530,7 +530,7 @@ async def test_an_apply_that_meets_other_owners_shows_them_and_keeps_what_was_ty
     async with await somebody(access, "dirk", Role.DEPLOYER, prod) as client:
         shown = await client.post(f"{OBJECT}/yaml", data={"yaml": json.dumps(wanted), "go": "apply"})
         assert shown.status_code == 200
-        for words in ("argocd", ".spec.replicas", "Take the fields over", "&#34;replicas&#34;: 7"):
+        for words in ("argocd", ".spec.replicas", "Take the field over", "&#34;replicas&#34;: 7"):
             assert words in shown.text, words
         taken = await client.post(f"{OBJECT}/yaml", data={"yaml": json.dumps(wanted), "force": "1"})
         assert taken.status_code == 303
@@ -569,7 +569,7 @@ async def test_a_terminal_speaks_the_numbered_channels_and_tells_the_exit_code(a
         await stream.write(b"".join(peer.data_to_send()))
         while b"\x00exit\n" not in heard:
             peer.receive_data(await stream.read())
-            heard.extend(event.data for event in peer.events_received() if isinstance(event, Frame))
+            heard.extend(bytes(event.data) for event in peer.events_received() if isinstance(event, Frame))
         cause = {"reason": "ExitCode", "message": "3"}
         peer.send_binary(b"\x03" + json.dumps(failure(500, "", details={"causes": [cause]})).encode())
         await stream.write(b"".join(peer.data_to_send()))

@@ -181,7 +181,7 @@ async def data_of(tx: Transaction, cluster_id: str, section: str, visible: Colum
     return (await tx.scalars(query)).all()
 
 
-def anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> Select[Any]:
+def anywhere(org_id: str, text: str, where: ColumnElement[bool]) -> Select[KubeObject, str]:
     """Return the query of what is called like a text on any cluster of an organisation, with the cluster's name."""
     return (
         select(KubeObject, Cluster.name)

@@ -195,7 +195,8 @@ async def terminal_page(
     here = await heading.here(request, access, cluster)
     here.require(PODS.asked("create", namespace, name, "exec"))
     found = await talker_of(request).get(access, here.row.name, PODS.path(namespace, name))
-    running = [one["name"] for one in views.containers(found) if one["running"]]
+    up = [one for one in views.containers(found) if one["running"]]
+    running = [one["name"] for one in sorted(up, key=lambda one: one["tone"] != "healthy")]
     chosen = container if container in running else (running[0] if running else "")
     head = object_head(here, PODS, namespace, name, found, "terminal")
     page: Response = request.app.state.control.web.page(
