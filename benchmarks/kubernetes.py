@@ -19,18 +19,17 @@ import asyncio
 import json
 import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 
 import aiohttp
 import uvloop
 from benchmarks.common import Row, cpu_seconds, forget_peak, peak_bytes, resident_bytes, table
-from benchmarks.kubernetes_bed import FILE, Bed, Way, running_bed
+from benchmarks.kubernetes_bed import FILE, Bed, Flood, Shell, Way, running_bed, shell
 
 FEW = 500
 GETS = 11
@@ -38,9 +37,6 @@ WATCH_PAUSE = 0.02
 EXECS = 50
 ECHO_PAUSE = 0.2
 """Seconds between the lines of one exec: five a second, as fast as people type."""
-ECHO = b"x" * 63 + b"\n"
-STDIN, STDOUT = b"\0", 1
-PROTOCOL = "v5.channel.k8s.io"
 ROOM_BYTES = 8 * 2**20
 """What memory may grow by and still count as flat: a quarter of one answer, for windows, buffers and the allocator."""
 WAIT = 60.0
@@ -198,34 +194,6 @@ async def _follow(way: Way, namespace: str, ages: list[float], ready: asyncio.Ev
 # -- exec --------------------------------------------------------------------------------------
 
 
-class Shell:
-    """One exec of `cat`, as a client library speaks it."""
-
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._socket = socket
-
-    async def echo(self) -> float:
-        """Send a line, and wait for it to come back. Returns: seconds."""
-        begun, missing = time.monotonic(), len(ECHO)
-        await self._socket.send_bytes(STDIN + ECHO)
-        while missing:
-            data = await self._socket.receive_bytes()
-            missing -= len(data) - 1 if data[0] == STDOUT else 0
-        return time.monotonic() - begun
-
-
-@asynccontextmanager
-async def shell(session: aiohttp.ClientSession, namespace: str) -> AsyncIterator[Shell]:
-    """Open an exec in the real pod."""
-    path = f"api/v1/namespaces/{namespace}/pods/real/exec?command=cat&stdin=1&stdout=1"
-    async with session.ws_connect(path, protocols=[PROTOCOL]) as socket:
-        if socket.protocol != PROTOCOL:
-            raise SystemExit(f"{PROTOCOL} was not agreed on")
-        made = Shell(socket)
-        await made.echo()
-        yield made
-
-
 async def echo(bed: Bed, seconds: float) -> list[Row]:
     """Send lines in turns over both ways."""
     times: Times = {way.name: [] for way in bed.ways}
@@ -276,29 +244,6 @@ async def _crowd_of(way: Way, namespace: str, seconds: float) -> tuple[list[floa
             await asyncio.gather(*(talk(each, number, begun + seconds) for number, each in enumerate(shells)))
             rate = (flood.read() - before) / MEBIBYTE / (time.monotonic() - begun)
     return times, rate
-
-
-class Flood:
-    """An exec that prints without end to a kubectl that throws it away."""
-
-    def __init__(self, way: Way, namespace: str) -> None:
-        client = way.kubectl
-        self._process = subprocess.Popen(
-            client.command("-n", namespace, "exec", "real", "--", "cat", "/dev/zero"),
-            env=client.environment, cwd=client.home, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    def read(self) -> int:
-        """Return how many bytes kubectl has written so far, as the kernel counts them."""
-        words = dict(line.split(": ") for line in Path(f"/proc/{self._process.pid}/io").read_text().splitlines())
-        return int(words["wchar"])
-
-    def __enter__(self) -> Flood:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 # -- bulk --------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
-"""What the Kubernetes benchmark runs on: the two ways to one cluster, pods that run nothing, and pods that do.
+"""What the Kubernetes benchmark runs on: two ways to one cluster, idle pods, a real one, and commands in it.
 
-Everything lies in namespaces `bench-…`, which go away at the end. No measuring happens here.
+Everything lies in namespaces `bench-…`, which go away at the end. Nothing is judged here.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import secrets
 import ssl
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ SHELL = """\
 dd if=/dev/urandom of={file} bs=1048576 count={megabytes} 2>/dev/null
 exec httpd -f -p 8080 -h /data
 """
+ECHO = b"x" * 63 + b"\n"
+STDIN, STDOUT = b"\0", 1
+PROTOCOL = "v5.channel.k8s.io"
 GONE_TIMEOUT = 45.0
 ACCOUNT = "bench-agent"
 USER = "bench"
@@ -168,3 +172,57 @@ def _clean_up(bed: Bed, namespaces: list[str]) -> None:
     direct.run("delete", "clusterrole", ACCOUNT, "--ignore-not-found")
     with contextlib.suppress(subprocess.TimeoutExpired):
         direct.run("delete", "namespace", *namespaces, "--ignore-not-found", timeout=GONE_TIMEOUT)
+
+
+# -- commands in the real pod ---------------------------------------------------------------------
+
+
+class Shell:
+    """One exec of `cat`, as a client library speaks it."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        self._socket = socket
+
+    async def echo(self) -> float:
+        """Send a line, and wait for it to come back. Returns: seconds."""
+        begun, missing = time.monotonic(), len(ECHO)
+        await self._socket.send_bytes(STDIN + ECHO)
+        while missing:
+            data = await self._socket.receive_bytes()
+            missing -= len(data) - 1 if data[0] == STDOUT else 0
+        return time.monotonic() - begun
+
+
+@asynccontextmanager
+async def shell(session: aiohttp.ClientSession, namespace: str) -> AsyncIterator[Shell]:
+    """Open an exec in the real pod."""
+    path = f"api/v1/namespaces/{namespace}/pods/real/exec?command=cat&stdin=1&stdout=1"
+    async with session.ws_connect(path, protocols=[PROTOCOL]) as socket:
+        if socket.protocol != PROTOCOL:
+            raise SystemExit(f"{PROTOCOL} was not agreed on")
+        made = Shell(socket)
+        await made.echo()
+        yield made
+
+
+class Flood:
+    """An exec that prints without end to a kubectl that throws it away."""
+
+    def __init__(self, way: Way, namespace: str) -> None:
+        client = way.kubectl
+        self._process = subprocess.Popen(
+            client.command("-n", namespace, "exec", "real", "--", "cat", "/dev/zero"),
+            env=client.environment, cwd=client.home, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def read(self) -> int:
+        """Return how many bytes kubectl has written so far, as the kernel counts them."""
+        words = dict(line.split(": ") for line in Path(f"/proc/{self._process.pid}/io").read_text().splitlines())
+        return int(words["wchar"])
+
+    def __enter__(self) -> Flood:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
