@@ -148,8 +148,6 @@ class _ExecSession:
     async def run(self, first: bytes) -> bool:
         """Copy until the command or the stream ends; returns whether the opener went away before the command."""
         async with TaskOwner(f"exec {self._id[:12]}") as owner:
-            if self._target.tty:
-                owner.spawn("size", self._set_first_size())
             owner.spawn("input", self._copy_input())
             try:
                 await self._copy_output(first)
@@ -166,6 +164,8 @@ class _ExecSession:
     # input
 
     async def _copy_input(self) -> None:
+        if self._target.tty:
+            await self._set_first_size()  # before the first key: whoever types may ask for the size
         reader = streams.FrameReader()
         try:
             while data := await self._near.read():
