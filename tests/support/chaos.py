@@ -72,6 +72,8 @@ class Relay:
         self._ended = True
         self.heal()
         self.cut()
+        # Closing alone wakes nobody who waits in accept, and leaves the port open.
+        self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
     def _accept(self) -> None:
