@@ -1,6 +1,7 @@
 """The copied line on a fresh host with only sh and curl: as its owner, as a user without rights, and refused."""
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -13,7 +14,9 @@ from pathlib import Path
 import pytest
 from tests.support.commands import answer, succeed
 from tests.support.product import Product, wait_for
-from tests.testbed import images, processes
+from tests.testbed import bases, images, paths, processes
+
+from towline.control.install.targets import MACHINES
 
 pytestmark = [
     pytest.mark.docker,
@@ -23,6 +26,7 @@ pytestmark = [
 INSTALL_TIMEOUT = 120.0
 NOBODY = 65534
 TOOLS = ("sh", "cat", "cut", "curl", "mktemp", "rm", "uname", "ls", "id", "sha256sum", "mkdir", "sleep", "stty", "env")
+AGENT_IMAGE = "towline-test/agent:1"
 ONE_SERVICE = f"services: {{web: {{image: {images.BASE}, command: sleep 1000, stop_signal: KILL}}}}\n"
 
 
@@ -165,13 +169,44 @@ def test_a_file_that_is_not_what_was_promised_installs_nothing(shop: Product, tm
     assert not (host.state / "identity.json").exists()
 
 
-def test_a_host_without_python_and_docker_is_told_what_it_needs(shop: Product, tmp_path: Path) -> None:
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in TOOLS:
+def tools(folder: Path, *more: str) -> str:
+    """Make a folder with the commonest programs, and no Python among them. Returns: a PATH of it alone."""
+    folder.mkdir()
+    for name in (*TOOLS, *more):
         if found := shutil.which(name):
-            (tools / name).symlink_to(found)
-    host = Host(tmp_path / "home", path=str(tools))
+            (folder / name).symlink_to(found)
+    return str(folder)
+
+
+@pytest.mark.root
+def test_a_host_with_docker_alone_runs_the_agent_as_a_container(
+    shop: Product, tmp_path: Path, base_images: str
+) -> None:
+    bases.build(paths.PROJECT / "build" / "Dockerfile.agent", AGENT_IMAGE)
+    served = shop.folder / "up" / "server" / "images"
+    served.mkdir()
+    images.docker("save", "--output", str(served / f"towline-agent-{MACHINES[platform.machine()]}.tar"), AGENT_IMAGE)
+    host = Host(tmp_path / "home", path=tools(tmp_path / "tools", "docker"))
+    try:
+        code, output = host.join(shop, "sixth")
+        assert code == 0, output
+        assert "runs as the container towline-agent" in output
+        assert not host.seen_in_arguments
+        wait_for(
+            lambda: [c for c in answer(shop, "towline clusters") if c["name"] == "sixth" and c["link"]["connected"]],
+            "the container's agent",
+        )
+        (shop.folder / "one.yaml").write_text(ONE_SERVICE)
+        succeed(shop, "towline deploy sixth/w4sixth -f one.yaml --settle 0.5")
+        succeed(shop, "towline remove sixth/w4sixth --yes")
+    finally:
+        images.docker("rm", "--force", "towline-agent")
+        shop.run("towline clusters remove sixth --yes")
+        shutil.rmtree(served)
+
+
+def test_a_host_without_python_and_docker_is_told_what_it_needs(shop: Product, tmp_path: Path) -> None:
+    host = Host(tmp_path / "home", path=tools(tmp_path / "tools"))
     code, output = host.join(shop, "fifth")
     assert code != 0
     assert "Python 3.11 or newer" in output

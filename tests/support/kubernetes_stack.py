@@ -341,7 +341,7 @@ class Stack:
 
     @contextlib.contextmanager
     def empty_namespace(self, name: str) -> Iterator[str]:
-        """A namespace that goes away afterwards, without waiting for its end; a run that was killed may have left one."""
+        """A namespace that goes away afterwards, without waiting for its end. A killed run may have left one."""
         direct = self.direct()
         direct.succeed("delete", "namespace", name, "--ignore-not-found")
         direct.succeed("create", "namespace", name)
