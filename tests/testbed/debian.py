@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import platform
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ PACKAGES = {
     "busybox-static": "/bin/busybox",
     "postgresql": "/usr/lib/postgresql",
     "chromium": "chromium",
+    "libatomic1": f"/usr/lib/{platform.machine()}-linux-gnu/libatomic.so.1",  # for the program that drives the browser
     "nginx-light": "nginx",
     "haproxy": "haproxy",
     "squid": "squid",
