@@ -6,7 +6,7 @@ Fixtures of Towline's own (a control plane, an agent, a tunnel) live in tests/su
 import os
 import secrets
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -76,14 +76,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     config.hook.pytest_deselected(items=long)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Close the sockets of unit tests, and have what a test's markers ask for."""
-    if item.path.is_relative_to(UNIT):
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Have what a test's markers ask for before its fixtures do, and close the sockets of unit tests behind them."""
+    is_unit = item.path.is_relative_to(UNIT)
+    if not is_unit:
+        for part in catalogue.parts_of([mark.name for mark in item.iter_markers()]):
+            need(item.config, part)
+    yield
+    if is_unit:
         pytest_socket.disable_socket(allow_unix_socket=True)  # event loops wake themselves by a Unix pair
-        return
-    for part in catalogue.parts_of([mark.name for mark in item.iter_markers()]):
-        need(item.config, part)
 
 
 def pytest_runtest_teardown() -> None:
