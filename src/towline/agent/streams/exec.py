@@ -217,6 +217,8 @@ class _ExecSession:
     async def _copy_output(self, first: bytes) -> None:
         demultiplexer = Demultiplexer()
         data = first or await self._read()
+        if self._target.tty:
+            await self._set_first_size()  # once more: an engine that starts it slowly forgets the size that came before
         while data:
             if self._target.tty:
                 await self._send(streams.STDOUT, data)
