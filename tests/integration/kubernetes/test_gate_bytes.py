@@ -423,10 +423,10 @@ async def test_two_users_never_share_a_stream_nor_an_identity(access: Access, pr
     tokens = {"towline:ada": token}
     for name, role in (("bob", Role.VIEWER), ("eve", Role.DEPLOYER)):
         tokens[f"towline:{name}"] = await access.token(name, Right(role))
-    by_stream: dict[ApiStream, set[str]] = {}  # by the object, which must live on: a number may come again
+    by_stream: dict[object, set[str]] = {}  # by the object, which must live on: a number may come again
 
     async def script(stream: ApiStream, sent: Sent) -> None:
-        by_stream.setdefault(stream, set()).add(sent.target.user)
+        by_stream.setdefault(stream.stream, set()).add(sent.target.user)
         body = f"{sent.target.user} {sent.line.split()[1].decode()}".encode()
         await stream.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
