@@ -195,9 +195,3 @@ async def names_of(tx: Transaction, cluster_id: str, section: str, visible: Colu
     """Return the names of every entry of a section, in order."""
     query = select(KubeObject.name).where(KubeObject.cluster_id == cluster_id, KubeObject.section == section, visible)
     return (await tx.scalars(query.order_by(KubeObject.name))).all()
-
-
-async def totals(tx: Transaction) -> dict[str, int]:
-    """Return how many entries are kept by section, for metrics."""
-    query = select(KubeObject.section, func.count()).group_by(KubeObject.section)
-    return {row[0]: row[1] for row in await tx.execute(query)}

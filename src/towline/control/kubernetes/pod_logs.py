@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import msgspec
@@ -20,7 +21,7 @@ from towline.control.access.actor import Access
 from towline.control.errors import ApiError
 from towline.control.kubernetes.kinds import PODS
 from towline.control.kubernetes.talking import Question, Talker
-from towline.control.streams.answer import ClientGone, until_gone
+from towline.control.streams.answer import ClientGone, while_wanted
 from towline.wire.streams import EVENT, SOURCE, STDOUT, LogSource, encode_frame
 
 LOG_FRAMES = "application/vnd.towline.logs"
@@ -79,22 +80,16 @@ class LogStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        try:
-            async with asyncio.TaskGroup() as group:
-                leaving = group.create_task(until_gone(receive), name="pod-logs/client")
-                group.create_task(self._all(send, leaving), name="pod-logs/copy")
-        except BaseExceptionGroup as error:
-            if error.subgroup(ClientGone) is None:
-                raise
+        with suppress(ClientGone):
+            await while_wanted(receive, self._all(send))
 
-    async def _all(self, send: Send, leaving: asyncio.Task[None]) -> None:
+    async def _all(self, send: Send) -> None:
         async with asyncio.TaskGroup() as group:
             for number, container in enumerate(self._wanted.containers):
                 group.create_task(self._one(send, number, container), name=f"pod-logs/{number}")
         if self._wanted.follow and not self._wanted.previous:
             await asyncio.sleep(AGAIN_AFTER)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        leaving.cancel()
 
     async def _one(self, send: Send, number: int, container: str) -> None:
         source = LogSource(project=self._wanted.pod, service=container, container=container, name=container)

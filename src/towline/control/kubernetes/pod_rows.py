@@ -6,9 +6,9 @@ own. What is sent to the page is one line of JSON for each step, so that 5,000 p
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from towline.control.access.actor import Access
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes.kinds import PODS
 from towline.control.kubernetes.talking import Question, Talker, decoded
-from towline.control.streams.answer import ClientGone, until_gone
+from towline.control.streams.answer import ClientGone, while_wanted
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PAGE_ROWS = 500
@@ -118,15 +118,10 @@ class RowStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        try:
-            async with asyncio.TaskGroup() as group:
-                leaving = group.create_task(until_gone(receive), name="rows/client")
-                group.create_task(self._copy(send, leaving), name="rows/copy")
-        except BaseExceptionGroup as error:
-            if error.subgroup(ClientGone) is None:
-                raise
+        with suppress(ClientGone):
+            await while_wanted(receive, self._copy(send))
 
-    async def _copy(self, send: Send, leaving: asyncio.Task[None]) -> None:
+    async def _copy(self, send: Send) -> None:
         try:
             async for line in self._lines():
                 await send({"type": "http.response.body", "body": _encoded(line), "more_body": True})
@@ -134,7 +129,6 @@ class RowStream(Response):
             body = _encoded({"error": error.message, "hint": error.hint})
             await send({"type": "http.response.body", "body": body, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        leaving.cancel()
 
     async def _lines(self) -> AsyncIterator[dict[str, Any]]:
         more = ""

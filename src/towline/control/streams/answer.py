@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -62,25 +63,20 @@ class LogResponse(Response):
     async def _run(self, stream: Opened, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
-            async with asyncio.TaskGroup() as group:
-                leaving = group.create_task(until_gone(receive), name="logs/client")
-                group.create_task(self._copy(stream, send, leaving), name="logs/copy")
+            await while_wanted(receive, self._copy(stream, send))
         except BaseExceptionGroup as error:
-            if error.subgroup(ClientGone) is not None:
-                raise ClientGone from error
             cause = first_stream_error(error)
             if cause is None:
                 raise
             raise cause from error
 
-    async def _copy(self, stream: Opened, send: Send, leaving: asyncio.Task[None]) -> None:
+    async def _copy(self, stream: Opened, send: Send) -> None:
         while data := await stream.stream.read():
             stream.down_bytes += len(data)
             text = data if self._lines is None else self._lines.feed(data)
             if text:
                 await send({"type": "http.response.body", "body": text, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-        leaving.cancel()
 
     async def _say(self, send: Send, text: str) -> None:
         """Tell JSON readers why it ends. Frames may be cut anywhere: their readers ask again, and are told then."""
@@ -89,7 +85,27 @@ class LogResponse(Response):
             await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def until_gone(receive: Receive) -> None:
+async def while_wanted(receive: Receive, sending: Coroutine[Any, Any, None]) -> None:
+    """Send a long answer to its end, or until the client closes the connection.
+
+    Raises: ClientGone: it has closed it. BaseExceptionGroup: what went wrong in the sending.
+    """
+    try:
+        async with asyncio.TaskGroup() as group:
+            leaving = group.create_task(_until_gone(receive), name="answer/client")
+            group.create_task(_then_cancel(sending, leaving), name="answer/copy")
+    except BaseExceptionGroup as error:
+        if error.subgroup(ClientGone) is not None:
+            raise ClientGone from error
+        raise
+
+
+async def _then_cancel(sending: Coroutine[Any, Any, None], leaving: asyncio.Task[None]) -> None:
+    await sending
+    leaving.cancel()
+
+
+async def _until_gone(receive: Receive) -> None:
     """Wait until the client closes the connection. Raises: ClientGone, always."""
     while (await receive())["type"] != "http.disconnect":
         continue
