@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from towline.control.answers import SAFE_METHODS, response
+from towline.control.bus import Bus
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.ids import new_id
 from towline.control.metrics import RequestMeter
@@ -35,15 +36,19 @@ class GuardedApi(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         control = self.state.control
-        inside = super().build_middleware_stack()
-        return RequestMeter(RequestGuard(inside, body_bytes=control.settings.body_bytes), control.metrics)
+        guard = RequestGuard(super().build_middleware_stack(), control.bus, body_bytes=control.settings.body_bytes)
+        return RequestMeter(guard, control.metrics)
 
 
 class RequestGuard:
-    """ASGI middleware. Sets `state.request_id` and `state.peer`; refuses what no handler should see."""
+    """ASGI middleware. Sets `state.request_id`, `peer` and `position`; refuses what no handler should see.
 
-    def __init__(self, app: ASGIApp, *, body_bytes: int) -> None:
+    `position` is where the bus stood before the handler read anything: whoever listens from there misses nothing.
+    """
+
+    def __init__(self, app: ASGIApp, bus: Bus, *, body_bytes: int) -> None:
         self._app = app
+        self._bus = bus
         self._body_bytes = body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +63,7 @@ class RequestGuard:
         given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if REQUEST_ID.fullmatch(given) else new_id("req")
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["state"]["position"] = self._bus.position
         scope["state"]["peer"] = headers.get(b"x-towline-peer", b"").decode("latin-1") or _client(scope)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request=request_id)

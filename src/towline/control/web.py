@@ -27,6 +27,8 @@ from towline.control.errors import ApiError, ErrorCode
 ROOT = Path(__file__).resolve().parent.parent / "web"
 COMPRESS_OVER_BYTES = 1024
 """Smaller bodies gain less than the headers of a compressed answer cost."""
+EVENTS_AFTER = b"@events-after@"
+"""Stands in a rendered page for where its events begin."""
 NOTICE_COOKIE = "towline_notice"
 NOTICE_SECONDS = 30
 CSP = (
@@ -129,6 +131,7 @@ class Web:
             org_name=access.org_name if access else "",
             csrf_token=access.csrf_token if access else "",
             events_url="/api/v1/events" if access else "",
+            events_after=EVENTS_AFTER.decode(),
             query=request.query_params.get("q", ""),
             **context,
         )
@@ -225,10 +228,12 @@ def _read(path: Path) -> StaticFile:
 
 
 def _answer(request: Request, body: bytes, status: int) -> Response:
+    """Send a page. Where its events begin differs each time, and does not make it another page."""
     tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
     if status == 200 and request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers={"ETag": tag})
     headers = {"ETag": tag, "Vary": "Accept-Encoding, Cookie"}
+    body = body.replace(EVENTS_AFTER, request.state.position.encode(), 1)
     if len(body) > COMPRESS_OVER_BYTES and "gzip" in request.headers.get("accept-encoding", ""):
         body = gzip.compress(body, 3, mtime=0)
         headers["Content-Encoding"] = "gzip"

@@ -487,6 +487,20 @@ async def test_hints_show_what_the_viewer_may_see_and_no_more(scene: Scene) -> N
     assert await read(eve, "access") == ["hello", "audit", "access"]
 
 
+async def test_hints_since_a_page_was_made_come_first(scene: Scene) -> None:
+    bus, cluster = scene.app.control.bus, scene.agent.identity.cluster_id
+    own = scene.client(await scene.token("vera", Right(Role.VIEWER)))
+    made = bus.position
+    bus.publish("job", id="job_between", cluster_id=cluster)
+    for way in ({"params": {"after": made}}, {"headers": {"last-event-id": made}}):
+        async with asyncio.timeout(10), own.stream("GET", "/api/v1/events", **way) as answer:
+            lines = answer.aiter_lines()
+            assert [await anext(lines) for _ in range(3)] == ["event: hello", "data: {}", ""]
+            found = [await anext(lines) for _ in range(3)]
+        assert found[0].startswith(f"id: {made.partition('-')[0]}-")
+        assert (found[1], "job_between" in found[2]) == ("event: job", True)
+
+
 async def test_the_link_is_measured_both_ways(scene: Scene) -> None:
     async def serve(incoming: IncomingStream, stream: TunnelStream) -> None:
         target = incoming.target

@@ -64,7 +64,7 @@ async def _hinted(hints: Subscription, job_id: str) -> bool:
     return True
 
 
-def sse(event: str, data: Any, *, id: int | None = None) -> bytes:
+def sse(event: str, data: Any, *, id: int | str | None = None) -> bytes:
     """Return one server-sent event. Source: HTML Living Standard, 9.2.5."""
     head = f"id: {id}\n" if id is not None else ""
     return f"{head}event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response, WebSocket
+from fastapi import APIRouter, Header, Query, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 
 from towline.aio.streams import EndedThere, StreamError
@@ -200,9 +200,17 @@ def _cursors(pairs: list[str]) -> dict[str, str]:
 
 @router.get("/events", response_class=StreamingResponse, responses={200: {"content": {EVENT_STREAM: {}}}})
 async def page_events(
-    request: Request, access: Annotated[Access, needs(Permission.SELF, throttled=False)]
+    request: Request,
+    access: Annotated[Access, needs(Permission.SELF, throttled=False)],
+    after: Annotated[str, Query(max_length=40)] = "",
+    last_event_id: Annotated[str, Header(max_length=40)] = "",
 ) -> StreamingResponse:
-    """Hint at every change that the caller may see, so that a page can ask again: ids only, never data."""
+    """Hint at every change that the caller may see, so that a page can ask again: ids only, never data.
+
+    `after` is where a page or an earlier connection stood: what came since comes first, or one `resync`.
+    """
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     control = request.app.state.control
-    return StreamingResponse(events.hints(control, access), media_type=EVENT_STREAM, headers=headers)
+    return StreamingResponse(
+        events.hints(control, access, last_event_id or after), media_type=EVENT_STREAM, headers=headers
+    )

@@ -19,8 +19,8 @@ ALIVE_INTERVAL = 15.0
 """Seconds between signs of life: less than any proxy's idle limit."""
 FORGET_AFTER = 30.0
 """Seconds that a cluster's organisation and labels are remembered."""
-TOPICS = ("cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access")
-_OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes"})
+TOPICS = ("cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route")
+_OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route"})
 
 
 class Sight:
@@ -67,17 +67,21 @@ class Sight:
         return inside and (scope.limit is None or any(covers(reach) for reach in scope.limit))
 
 
-async def hints(control: ControlPlane, access: Access) -> AsyncIterator[bytes]:
-    """Yield server-sent events until the viewer leaves or may no longer see anything."""
+async def hints(control: ControlPlane, access: Access, after: str = "") -> AsyncIterator[bytes]:
+    """Yield server-sent events until the viewer leaves or may no longer see anything; first what came `after`."""
     sight = Sight(control, access)
     try:
-        async with access.watch(Permission.SELF, Resource(access.org_id)), control.bus.subscribe(*TOPICS) as waiting:
-            yield sse("hello", {})
+        async with (
+            access.watch(Permission.SELF, Resource(access.org_id)),
+            control.bus.subscribe(*TOPICS, after=after) as waiting,
+        ):
+            yield sse("hello", {}, id=None if after else control.bus.position)
             while (event := await _next(waiting)) is not None:
                 if event.topic == "alive":
                     yield KEEP_ALIVE
                 elif await sight.shows(event):
-                    yield sse(event.topic, {} if event.topic == "access" else dict(event.ids))
+                    ids = {} if event.topic == "access" else dict(event.ids)
+                    yield sse(event.topic, ids, id=event.position)
     except AccessLost as error:
         yield sse("end", error.body())
 

@@ -1,25 +1,48 @@
 // One event connection for all tabs of a browser: a shared worker that passes every event on to its ports.
+// It keeps the last events, so that a tab gets what happened between the making of its page and its first question.
+const KEPT = 500;
+const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "resync"];
 const ports = new Set();
+const kept = [];
 let source = null;
+let begin = "";
 let lastState = "connecting";
 
 function tell(message) {
   for (const port of ports) port.postMessage(message);
 }
 
-function open(url) {
-  if (source) return;
-  source = new EventSource(url);
+function open(url, after) {
+  begin = after;
+  kept.length = 0;
+  source = new EventSource(`${url}?after=${encodeURIComponent(after)}`);
   source.onopen = () => tell({ kind: "state", state: (lastState = "open") });
   source.onerror = () => {
     tell({ kind: "state", state: (lastState = "lost") });
     if (source.readyState === EventSource.CLOSED) {
       source = null;
-      setTimeout(() => ports.size && open(url), 3000);
+      setTimeout(() => ports.size && !source && open(url, kept.at(-1)?.position || begin), 3000);
     }
   };
-  for (const topic of ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "resync"]) {
-    source.addEventListener(topic, (event) => tell({ kind: "event", topic, ids: event.data ? JSON.parse(event.data) : {} }));
+  for (const topic of TOPICS) source.addEventListener(topic, (event) => take(topic, event));
+}
+
+function take(topic, { data, lastEventId }) {
+  const event = { kind: "event", topic, ids: data ? JSON.parse(data) : {}, position: lastEventId };
+  kept.push(event);
+  if (kept.length > KEPT) begin = kept.shift().position;
+  tell(event);
+}
+
+// A position is the server's life and a count: LIFE-COUNT.
+const life = (position) => position.split("-")[0];
+const count = (position) => Number(position.split("-")[1]);
+
+function catchUp(port, after) {
+  const isKnown = life(after) === life(begin) && count(after) >= count(begin);
+  if (!isKnown) return port.postMessage({ kind: "event", topic: "resync", ids: {} });
+  for (const event of kept) {
+    if (life(event.position) !== life(after) || count(event.position) > count(after)) port.postMessage(event);
   }
 }
 
@@ -28,7 +51,8 @@ self.onconnect = (connected) => {
   ports.add(port);
   port.onmessage = ({ data }) => {
     if (data.open) {
-      open(data.open);
+      if (source) catchUp(port, data.after);
+      else open(data.open, data.after);
       port.postMessage({ kind: "state", state: lastState });
     }
     if (data.close) {
