@@ -18,8 +18,8 @@ from towline.compose.text import clean, shown
 MAX_BYTES = 512 * 1024
 # Compose's own schema nests about ten deep; everything after this module may walk recursively.
 MAX_DEPTH = 40
-# Distinct nodes, counted once however often they are referred to.
-MAX_NODES = 20_000
+# Distinct nodes, counted once however often they are referred to; each costs some 4 µs.
+MAX_NODES = 10_000
 # Nodes as a walk sees them, aliases followed: an anchors bomb is small by identity and endless when walked.
 MAX_EXPANDED_NODES = 100_000
 

@@ -10,7 +10,7 @@ from towline.compose import document
 from towline.compose.document import Mark
 from towline.compose.errors import DocumentRefused
 
-MAX_SECONDS = 2.0
+MAX_SECONDS = 0.1
 
 
 def _anchors_bomb() -> str:
