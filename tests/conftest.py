@@ -13,10 +13,10 @@ from typing import Any
 
 import hypothesis
 import pytest
-import pytest_socket
 import structlog
 
 from tests.support.scheduling import SharedParts
+from tests.support.sockets import close_sockets, open_sockets
 from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid, sshd
 from tests.testbed.engine import PrivateEngine
 from tests.testbed.requirement import Missing, is_required
@@ -85,11 +85,11 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
             need(item.config, part)
     yield
     if is_unit:
-        pytest_socket.disable_socket(allow_unix_socket=True)  # event loops wake themselves by a Unix pair
+        close_sockets()
 
 
 def pytest_runtest_teardown() -> None:
-    pytest_socket.enable_socket()
+    open_sockets()
 
 
 @pytest.fixture(autouse=True)

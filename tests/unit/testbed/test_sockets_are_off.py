@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 
 import pytest
 import pytest_socket
@@ -16,3 +17,15 @@ def test_unit_test_gets_no_internet_socket() -> None:
 async def test_event_loop_runs_without_sockets() -> None:
     await asyncio.sleep(0)
     assert asyncio.get_running_loop().is_running()
+
+
+def test_threads_of_servers_keep_theirs() -> None:
+    def serve() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            made.append(server.getsockname()[1])
+
+    made: list[int] = []
+    thread = threading.Thread(target=serve)
+    thread.start()
+    thread.join()
+    assert made
