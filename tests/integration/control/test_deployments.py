@@ -550,10 +550,11 @@ async def test_the_state_is_what_the_host_reports(world: World, dora: httpx.Asyn
 
 
 async def test_stored_states_follow_for_lists_and_filters(world: World, dora: httpx.AsyncClient) -> None:
+    await world.feature.upkeep.stop()  # so that what changes is counted here
     await world.good(dora, "edge", "shop")
     await world.good(dora, "edge", "blog")
     await world.report(await _edge(world), web={"project": "shop", "state": "running"})
-    await world.feature.upkeep.refresh()
+    assert await world.feature.upkeep.refresh() == 2
     assert await world.feature.upkeep.refresh() == 0
     healthy = (await dora.get("/api/v1/deployments?state=healthy")).json()
     assert [each["name"] for each in healthy["items"]] == ["shop"]
