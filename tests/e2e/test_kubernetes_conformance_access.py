@@ -172,7 +172,9 @@ def test_two_users_in_a_thousand_mixed_requests_stay_themselves(ada: User, viv: 
 
         def ask(number: int) -> bool:
             api, user = (one, ada) if number % 3 else (two, viv)
-            said = api.post(REVIEW, json=body).json()["status"]["userInfo"]
+            answer = api.post(REVIEW, json=body)
+            assert answer.status_code == 201, (number, answer.status_code, answer.text)
+            said = answer.json()["status"]["userInfo"]
             groups = {group for group in said["groups"] if group.startswith("towline:")}
             return said["username"] == user.identity and ("towline:role:admin" in groups) == (user is ada)
 
