@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from towline.wire import kube_inventory
+from towline.wire import kube_inventory, streams
 
 PROTOCOL = "towline.v1"
 ENROL_CONTEXT = b"towline-enrol-v1"
@@ -27,6 +27,10 @@ CLOSE_HELLO_TIMEOUT = 4408
 CLOSE_DRAINING = 4503
 """The server is going away; come back after a jittered pause."""
 
+MOST_CLAIMS = 500
+"""Claims of one `routes` message: with options and notes they stay well below what the link takes."""
+
+WatchIngresses = Literal["auto", "on", "off"]
 JobOutcome = Literal["succeeded", "failed", "cancelled", "refused"]
 
 
@@ -59,6 +63,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: float = 30.0
     inventory_interval: float = 1.0
     """Changes of the inventory are gathered for this long, in seconds, before they are sent."""
+    watch_ingresses: WatchIngresses = "auto"
+    """Whether the agent follows ingresses and HTTPRoutes; `auto`: when it finds its cluster to be private."""
 
 
 class Trust(Message, frozen=True):
@@ -192,6 +198,10 @@ class Heartbeat(Message, frozen=True):
     jobs_running: int = 0
     streams_open: int = 0
     capabilities: tuple[Capability, ...] = ()
+    is_private: bool | None = None
+    """Whether the Kubernetes cluster is out of the public's reach; None: not known yet, or there is no cluster."""
+    gateway_routes: int = 0
+    """Claims that the agent makes at present."""
 
 
 class HeartbeatAck(Message, frozen=True):
@@ -289,6 +299,43 @@ class KubeInventory(Message, frozen=True):
     """Those alone that are not well; one that recovered is removed."""
     events: tuple[kube_inventory.Event, ...] = ()
     removed: tuple[kube_inventory.Reference, ...] = ()
+
+
+class RouteClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A public name that something on the agent's side asks for, and where its requests should go."""
+
+    ref: str
+    """Names it for as long as it exists: `ingress/NAMESPACE/NAME/RULE/PATH`, `compose/PROJECT/SERVICE/NAME`,
+    `httproute/NAMESPACE/NAME/RULE/MATCH/HOST`."""
+    source: Literal["ingress", "httproute", "compose"]
+    host: str
+    """Lower case, exact or `*.` and a name; empty: the source names no host, and somebody has to give one."""
+    target: streams.KubeService | streams.Service | streams.Tcp
+    also: tuple[streams.KubeService, ...] = ()
+    """Further backends that share the requests with `target`; weights that differ are told in `notes`."""
+    path: str = "/"
+    path_type: Literal["exact", "prefix"] = "prefix"
+    tls: bool = False
+    """The source names a certificate for this host."""
+    options: dict[str, str] = {}
+    """Options of the route by their names there; lists and numbers as people write them."""
+    notes: tuple[str, ...] = ()
+    """What the source asks for and the gateway does not do, in words."""
+
+
+class Routes(Message, frozen=True):
+    """Which names the agent's sources claim. After each connect all of them, then what changed."""
+
+    full: bool
+    """These claims replace all that were known, together with those of the messages that follow for `more`."""
+    sequence: int
+    """Counts the messages of this link from 1."""
+    more: bool = False
+    """The list goes on in the next message, which is `full` too."""
+    claims: tuple[RouteClaim, ...] = ()
+    """At most MOST_CLAIMS; one whose ref is known replaces it."""
+    removed: tuple[str, ...] = ()
+    """Refs; applied before the claims of the same message."""
 
 
 class JobEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -393,6 +440,7 @@ TYPES: dict[str, type[Message]] = {
     "facts": Facts,
     "inventory": Inventory,
     "kube_inventory": KubeInventory,
+    "routes": Routes,
     "job": Job,
     "job_accepted": JobAccepted,
     "job_cancel": JobCancel,

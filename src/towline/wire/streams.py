@@ -41,6 +41,21 @@ class Service(_Target, frozen=True, tag="service"):
     port: int
 
 
+class KubeService(_Target, frozen=True, tag="kube_service"):
+    """Dial a port of a Kubernetes service or pod of the agent's own cluster, as its policy allows; raw bytes follow."""
+
+    namespace: str
+    name: str
+    port: str
+    """Number or name: a service's port, or a container's port in a pod."""
+    resource: Literal["service", "pod"] = "service"
+    tls: bool = False
+    """The agent speaks TLS to the port, inside the cluster and without verifying its certificate; the bytes of the
+    stream are what is inside. For ingress controllers that send plain requests of TLS hosts back, and TLS backends."""
+    server_name: str = ""
+    """With `tls`, the name in the handshake; empty: none."""
+
+
 class Exec(_Target, frozen=True, tag="exec"):
     """Run a command in a container; `Frame`s both ways."""
 
@@ -106,7 +121,7 @@ class Measure(_Target, frozen=True, tag="measure"):
     seconds: float = 3.0
 
 
-Target = Tcp | Service | Exec | Logs | Bundle | Kube | Measure
+Target = Tcp | Service | KubeService | Exec | Logs | Bundle | Kube | Measure
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
