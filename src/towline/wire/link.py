@@ -321,6 +321,10 @@ class RouteClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Options of the route by their names there; lists and numbers as people write them."""
     notes: tuple[str, ...] = ()
     """What the source asks for and the gateway does not do, in words."""
+    caution: str = ""
+    """Why this must not go live before somebody has looked: the source asks for protection that nothing gives here."""
+    problem: str = ""
+    """Why this can be no route; its host, path and target are as far as they are known then."""
 
 
 class Routes(Message, frozen=True):

@@ -26,6 +26,8 @@ def test_a_claim_comes_out_as_it_went_in(target):
         tls=True,
         options={"body_limit": "1048576"},
         notes=("the annotation X is not honoured",),
+        caution="it asks for a sign-in",
+        problem="the service has no such port",
     )
     message = link.Routes(full=True, more=True, sequence=1, claims=(claim,), removed=("compose/a/b/c",))
     assert link.decode(link.encode(message)) == message
