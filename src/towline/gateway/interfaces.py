@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from towline.gateway.errors import UpstreamError
+from towline.gateway.route_options import RouteOptions
 from towline.wire.http1 import RequestHead, ResponseHead
 from towline.wire.http1_build import Line
 
@@ -101,11 +102,16 @@ class ToTarget:
 
     A router makes one of these per route and returns the same object for each request: idle connections are pooled
     by `connector`. `name` is what logs and metrics call the route. `host` replaces the Host that the target sees.
+    `options` of None: nothing besides passing requests on; a route with several targets has some. `id` is the route's
+    own, under which its figures and its limits are kept; `cluster_id` is the cluster that `sign_in` asks a role on.
     """
 
     name: str
     connector: Connector
     host: bytes | None = None
+    options: RouteOptions | None = None
+    id: str = ""
+    cluster_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
