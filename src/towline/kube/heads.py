@@ -167,11 +167,11 @@ def upgrade_wanted(access: AccessTuple, method: bytes, upgrade: bytes | None) ->
     return method in _UPGRADES.get(upgrade.lower(), ())
 
 
-def answer(fields: Fields, *, prefix: bytes, origin: bytes, access: AccessTuple) -> list[Line]:
+def answer(fields: Fields, *, prefix: bytes, access: AccessTuple) -> list[Line]:
     """Return the fields of an API server's answer that reach the client; framing is the caller's.
 
-    Args: prefix: `/k8s/clusters/NAME`, or empty on a host of its own. origin: of the API server as the agent names it,
-    such as `https://10.96.0.1:443`, or empty when it is not known.
+    Args: prefix: `/k8s/clusters/NAME`, or empty on a host of its own. A location on the API server itself has lost its
+    origin on the agent's side (`without_origin`): nobody else knows what the API server is called there.
     Raises: BadAnswer: it redirects to somewhere else; the client gets 502.
     """
     named = _named(fields)
@@ -184,7 +184,7 @@ def answer(fields: Fields, *, prefix: bytes, origin: bytes, access: AccessTuple)
             if has_location:
                 raise BadAnswer("the answer holds two locations")
             has_location = True
-            value = _location(value, prefix, origin, access)
+            value = _location(value, prefix, access)
         elif name == b"content-type" and not is_page:
             is_page = _PAGE.match(value) is not None
         lines.append((sent, value))
@@ -196,26 +196,27 @@ def switched(fields: Fields) -> list[Line]:
     return [(sent, value) for name, sent, value in fields if name not in (b"set-cookie", b"set-cookie2")]
 
 
-def _location(value: bytes, prefix: bytes, origin: bytes, access: AccessTuple) -> bytes:
+def without_origin(value: bytes, origins: Iterable[bytes]) -> bytes:
+    """Return a location on the API server as a path; any other one as it is.
+
+    Args: origins: how the agent names its API server, such as `https://10.96.0.1:443` and `https://10.96.0.1`.
+    """
+    for origin in origins:
+        rest = value[len(origin) :]
+        if value[: len(origin)].lower() != origin.lower() or rest[:2] == b"//":
+            continue
+        if not rest or rest[:1] in b"/?#":
+            return rest if rest[:1] == b"/" else b"/" + rest
+    return value
+
+
+def _location(value: bytes, prefix: bytes, access: AccessTuple) -> bytes:
     if not value or _NOT_IN_LOCATION.search(value) is not None:
         raise BadAnswer("the answer redirects to a malformed address")
-    path = _own_path(value, origin)
-    if path is None:
+    if value[:2] == b"//" or _SCHEME.match(value) is not None:
         if access.subresource == "proxy" and _WEB_SCHEME.match(value) is not None:
             return value
         raise BadAnswer("the answer redirects away from the cluster")
-    if _UPWARDS.search(path.partition(b"?")[0].partition(b"#")[0]) is not None:
+    if _UPWARDS.search(value.partition(b"?")[0].partition(b"#")[0]) is not None:
         raise BadAnswer("the answer redirects to a relative path")
-    return prefix + path if path[:1] == b"/" else path
-
-
-def _own_path(value: bytes, origin: bytes) -> bytes | None:
-    """Return a location without the API server's origin, or None when it leads elsewhere."""
-    if origin and value[: len(origin)].lower() == origin.lower():
-        rest = value[len(origin) :]
-        if not rest or rest[:1] in b"?#":
-            return b"/" + rest
-        return rest if rest[:1] == b"/" and rest[:2] != b"//" else None
-    if value[:2] == b"//" or _SCHEME.match(value) is not None:
-        return None
-    return value
+    return prefix + value if value[:1] == b"/" else value

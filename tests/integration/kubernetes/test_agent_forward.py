@@ -24,6 +24,7 @@ from tests.support.kube_agent import (
 
 from towline.agent.kubernetes.probe import find_version
 from towline.agent.policy import KubernetesRules, LocalPolicy
+from towline.aio.streams import EndedThere
 from towline.tunnel.errors import TargetRefused
 from towline.wire.streams import Kube
 
@@ -33,6 +34,7 @@ NAMESPACE = "k3-agent"
 POD = "sleeper"
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 TIMEOUT = 60.0
+CUT_WITHIN = 10.0
 ADMIN = Kube(user="towline:alice", groups=("towline:role:admin",), extra={"towline.dev/session": ("ses_1",)})
 VIEWER = Kube(user="towline:vera", groups=("towline:role:viewer",))
 WEBSOCKET = (
@@ -345,6 +347,23 @@ async def test_policy_of_the_host_is_asked_for_each_request(bed: KubeBed) -> Non
     refused = await client.ask("GET", f"{CORE}/pods/{POD}/exec?command=sh", *WEBSOCKET)
     assert refused.status == 403
     assert await client.stream.read() == b""
+
+
+async def test_policy_that_is_narrowed_ends_an_open_watch_and_an_open_shell(bed: KubeBed, pod: str) -> None:
+    watch = await bed.open(ADMIN)
+    await watch.send("GET", f"{CORE}/pods?watch=1")
+    assert (await watch.read_head()).status == 200
+    shell, frames = await exec_in(bed, "cat", stdin=True)
+    await shell.stream.write(frame(STDIN, b"hello"))
+    while (await frames.read())[1] != bytes([STDOUT]) + b"hello":
+        pass
+    bed.policy = LocalPolicy(kubernetes=KubernetesRules(namespaces=("elsewhere",)))
+    for client in (watch, shell):
+        async with asyncio.timeout(CUT_WITHIN):
+            with pytest.raises(EndedThere):
+                while await client.stream.read():
+                    pass
+    await until(lambda: bed.router.open == 0)
 
 
 async def test_api_server_that_is_away_is_named(admin: Admin, token: str, tmp_path: Path) -> None:

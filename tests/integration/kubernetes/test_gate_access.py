@@ -182,6 +182,20 @@ async def test_open_watch_and_shell_are_cut_when_the_right_ends(
     await client.close()
 
 
+async def test_open_watch_is_cut_when_the_cluster_loses_the_label_that_a_grant_is_on(
+    access: Access, prod: StandIn
+) -> None:
+    prod.script = forever
+    await access.label(prod.cluster_id, env="open")
+    token = await access.token("labelled", Right(Role.VIEWER, Reach(ScopeKind.SELECTOR, selector=(("env", "open"),))))
+    client = await opened(access, token, f"{PODS}?watch=true")
+    await access.label(prod.cluster_id)
+    async with asyncio.timeout(CUT_WITHIN):
+        rest = await client.to_end()
+    assert b"0\r\n\r\n" not in rest
+    await client.close()
+
+
 async def test_expiry_of_a_token_ends_what_runs_by_it(access: Access, prod: StandIn) -> None:
     from datetime import timedelta
 

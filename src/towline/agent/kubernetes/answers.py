@@ -1,23 +1,32 @@
 """Where the answers of an API server end, while their bytes pass untouched.
 
 Knowing it is what keeps a stream safe: a 101 counts only as the answer to the upgrade that was asked for, never as
-bytes of a body that happen to look like one. No input or output here.
+bytes of a body that happen to look like one. One line does not pass as it came: a location on the API server itself
+becomes a path, since nobody beyond the agent knows what the API server is called. No input or output here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from towline.kube.heads import without_origin
 from towline.wire.http1 import HeadError, ResponseBuffer, ResponseHead, parse_response_head
 from towline.wire.http1_body import BodyReader, body_reader
 
 SWITCHING_PROTOCOLS = 101
+_LOCATION = b"location"
 
 
 class Answers:
-    """The answers of one connection: one final answer for each request, interim ones before it."""
+    """The answers of one connection: one final answer for each request, interim ones before it.
 
-    __slots__ = ("_body", "_buffer", "_method", "has_switched", "may_switch")
+    Args: origins: how locations name the API server itself.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_body", "_buffer", "_method", "_origins", "has_switched", "may_switch")
+
+    def __init__(self, origins: Sequence[bytes] = ()) -> None:
+        self._origins = origins
         self._buffer = ResponseBuffer()
         self._method: bytes | None = None
         self._body: BodyReader | None = None
@@ -59,9 +68,9 @@ class Answers:
             raw = self._buffer.feed_and_cut(data)
             if raw is None:
                 break
-            passed.append(raw)
             data = self._buffer.take()
             head = parse_response_head(raw)
+            passed.append(raw if head.get(_LOCATION) is None else _with_paths(raw, self._origins))
             if head.status == SWITCHING_PROTOCOLS:
                 passed.append(self._switch(data))
                 break
@@ -89,3 +98,13 @@ class Answers:
         self._body = self._method = None
         if rest:
             raise HeadError(400, "unsolicited", "the API server sent bytes behind its answer")
+
+
+def _with_paths(raw: bytes, origins: Sequence[bytes]) -> bytes:
+    """Return a head whose locations on the API server itself are paths."""
+    first, *lines = raw.split(b"\r\n")
+    for at, line in enumerate(lines):
+        name, colon, value = line.partition(b":")
+        if colon and name.lower() == _LOCATION:
+            lines[at] = name + b": " + without_origin(value.strip(b" \t"), origins)
+    return b"\r\n".join([first, *lines])

@@ -13,7 +13,7 @@ Source: RFC 9112; the rules are those of docs/design/kubernetes-agent.md.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from towline.agent.kubernetes.answers import Answers
@@ -61,10 +61,10 @@ class Conversation:
 
     __slots__ = ("_answers", "_body", "_heads", "_held", "_judge", "state")
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, judge: Judge, origins: Sequence[bytes] = ()) -> None:
         self._judge = judge
         self._heads = RequestBuffer()
-        self._answers = Answers()
+        self._answers = Answers(origins)
         self._body: BodyReader | None = None
         self._held = b""
         self.state = State.OPEN

@@ -47,6 +47,13 @@ class ApiServer:
         """Value of the Host field."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}".encode()
 
+    @property
+    def origins(self) -> tuple[bytes, ...]:
+        """How a location may name it: with its port, and without the one that its scheme means."""
+        scheme, usual = (b"http", 80) if self.tls is None else (b"https", 443)
+        whole = b"%s://%s" % (scheme, self.authority)
+        return (whole, whole.removesuffix(b":%d" % usual)) if self.port == usual else (whole,)
+
     def is_same_place(self, other: ApiServer) -> bool:
         """Tell whether a connection to one may be used with the other's credentials."""
         return (self.host, self.port, self.server_name, self.tls) == (

@@ -36,6 +36,9 @@ TLS cannot be closed one way here, and an API server takes such an end as the en
 DRAIN_TIMEOUT = 5.0
 """Seconds that the opener has to take an answer of the agent's own and end its side; then the stream is reset."""
 
+RECHECK_INTERVAL = 5.0
+"""Seconds between two looks at what runs: a policy that was narrowed ends watches and shells within ten."""
+
 Dial = Callable[[ApiServer, Callable[[], "FarEnd"]], Awaitable[tuple[asyncio.Transport, "FarEnd"]]]
 
 _log = structlog.get_logger("towline.agent")
@@ -58,6 +61,8 @@ class KubeServer:
         self._dial = dial
         self._policy: LocalPolicy | None = None
         self._policy_at = 0.0
+        self._running: dict[FarEnd, Gate] = {}
+        self._timer: Timer | None = None
 
     async def serve(self, incoming: IncomingStream, target: streams.Kube) -> None:
         """Join a stream to the API server. Raises: Refused, PolicyRefused, KubernetesError."""
@@ -65,8 +70,26 @@ class KubeServer:
         self._rules()
         server = self._credentials.current()
         gate = Gate(identity, server, self._credentials.current, self._rules)
-        _, far = await self._dial(server, lambda: FarEnd(incoming, Conversation(gate.judge), self._clock))
-        await until_over(*far.both)
+        conversation = Conversation(gate.judge, server.origins)
+        _, far = await self._dial(server, lambda: FarEnd(incoming, conversation, self._clock))
+        self._running[far] = gate
+        try:
+            self._look_later()
+            await until_over(*far.both)
+        finally:
+            del self._running[far]
+
+    def _look_later(self) -> None:
+        if self._timer is None and self._running:
+            self._timer = self._clock.call_later(RECHECK_INTERVAL, self._recheck)
+
+    def _recheck(self) -> None:
+        """Cut what the policy would not let begin now."""
+        self._timer = None
+        for far, gate in list(self._running.items()):
+            if far.is_busy and (reason := gate.withdrawn()):
+                far.cut(reason)
+        self._look_later()
 
     def _rules(self) -> KubernetesRules:
         """Return the rules in force. Raises: PolicyRefused."""
@@ -217,6 +240,17 @@ class FarEnd(Bridge):
         self.is_held = False
         """The opener does not take what has come."""
         self.was_heard = False
+
+    @property
+    def is_busy(self) -> bool:
+        """True while a request runs."""
+        return self.peer is not None and not self._conversation.is_quiet
+
+    def cut(self, reason: str) -> None:
+        """End both sides in the middle of a request, so that it never looks whole."""
+        _log.info("request cut", reason=reason)
+        for end in self.both:
+            end.transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

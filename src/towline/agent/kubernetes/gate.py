@@ -67,6 +67,7 @@ class Gate:
         self._server = server
         self._current = current
         self._rules = rules
+        self._passed: AccessTuple | None = None
 
     def __repr__(self) -> str:
         return f"<Gate of {self._identity.user if self._identity else 'the agent itself'}>"
@@ -92,7 +93,17 @@ class Gate:
         upgrade = head.upgrade if heads.upgrade_wanted(access, head.method, head.upgrade) else None
         if upgrade is not None and self._identity is None:
             return self._deny(head, 403, _DIRECT_UPGRADE)
+        self._passed = access
         return Passed(self._head(head, server, upgrade), upgrade is not None)
+
+    def withdrawn(self) -> str:
+        """Return why the last request that passed would not pass now; empty while it would."""
+        if self._passed is None:
+            return ""
+        try:
+            return self._forbidden(self._passed)
+        except PolicyRefused as error:
+            return str(error)
 
     def _forbidden(self, access: AccessTuple) -> str:
         reason = forbidden(self._rules(), access)

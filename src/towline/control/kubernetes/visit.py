@@ -11,7 +11,8 @@ from typing import Protocol
 from towline.control.access.actor import Actor
 from towline.control.kubernetes.places import Place
 from towline.control.kubernetes.requests import Asked
-from towline.gateway.interfaces import Ended
+from towline.control.kubernetes.shell_recording import ShellRecording
+from towline.gateway.interfaces import Ended, Tap
 from towline.kube import heads
 from towline.kube.errors import BadAnswer
 from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead
@@ -31,7 +32,7 @@ class Host(Protocol):
 class Visit:
     """See the module. `cut(code, why)` ends it."""
 
-    __slots__ = ("_host", "actor", "asked", "cut", "is_recorded", "place", "roles")
+    __slots__ = ("_host", "_recording", "actor", "asked", "cut", "is_recorded", "place", "roles")
 
     def __init__(
         self, host: Host, asked: Asked, actor: Actor, place: Place, roles: tuple[str, ...], *, is_recorded: bool
@@ -42,6 +43,7 @@ class Visit:
         self.place = place
         self.roles = roles
         self.is_recorded = is_recorded
+        self._recording: ShellRecording | None = None
         self.cut: Callable[[str, str], None] | None = None
 
     def __repr__(self) -> str:
@@ -67,16 +69,33 @@ class Visit:
 
     def _lines(self, answer: ResponseHead) -> list[heads.Line]:
         if answer.status == 101:
-            return [line for line in heads.switched(answer.fields) if line[0].lower() not in _OF_THE_SWITCH]
+            lines = [line for line in heads.switched(answer.fields) if line[0].lower() not in _OF_THE_SWITCH]
+            return lines if self._recording is None else lines + self._recording.switched(answer)
         if self.asked.is_upgrade and 300 <= answer.status < 400:
             raise BadAnswer("the API server redirects a request that asked for an upgrade")  # CVE-2020-8559
-        return heads.answer(answer.fields, prefix=self.asked.address.prefix, origin=b"", access=self.asked.access)
+        return heads.answer(answer.fields, prefix=self.asked.address.prefix, access=self.asked.access)
+
+    def record(self, recording: ShellRecording) -> None:
+        """The shell that this request opens is recorded."""
+        self._recording = recording
+
+    @property
+    def note(self) -> bytes:
+        """What the user is told in their terminal; empty when nothing is recorded."""
+        return b"" if self._recording is None else self._recording.note
+
+    def tap(self) -> Tap | None:
+        return None if self._recording is None else self._recording.tap
 
     def begin(self, cut: Callable[[str, str], None]) -> None:
         self.cut = cut
+        if self._recording is not None:
+            self._recording.claim(cut)
         self._host.began(self)
 
     def end(self, ended: Ended) -> None:
+        if self._recording is not None:
+            self._recording.end(ended)
         self._host.ended(self, ended)
 
 

@@ -29,8 +29,8 @@ def passing(head: RequestHead) -> Passed | Denied:
 class Script:
     """A conversation, and all that came out of it so far."""
 
-    def __init__(self, judge: Judge = passing) -> None:
-        self.conversation = Conversation(judge)
+    def __init__(self, judge: Judge = passing, origins: tuple[bytes, ...] = ()) -> None:
+        self.conversation = Conversation(judge, origins)
         self.to_api = b""
         self.to_opener = b""
 
@@ -266,3 +266,29 @@ def test_cuts_anywhere_pass_the_same(sizes: list[int], kind: int, body: bytes) -
     cut.opener(rest)
     assert cut.to_api == straight.to_api
     assert repr(cut.conversation) == repr(straight.conversation)
+
+
+MOVED = b"HTTP/1.1 301 Moved\r\nA: b\r\nlocation:%s \r\nContent-Length: 2\r\n\r\nhi"
+ORIGINS = (b"https://10.96.0.1:443", b"https://10.96.0.1")
+
+
+@pytest.mark.parametrize(
+    ("named", "passed"),
+    [
+        (b"https://10.96.0.1:443/api/v1/?x", b"/api/v1/?x"),
+        (b"https://10.96.0.1", b"/"),
+        (b"https://elsewhere.test/", b"https://elsewhere.test/"),
+        (b"/api/", b"/api/"),
+    ],
+)
+def test_location_on_the_api_server_passes_as_a_path(named: bytes, passed: bytes) -> None:
+    answer = MOVED % named
+    for size in (1, 7, len(answer)):
+        script = Script(origins=ORIGINS)
+        script.opener(GET)
+        for start in range(0, len(answer), size):
+            script.api(answer[start : start + size])
+        assert script.to_opener.replace(b" \r\n", b"\r\n").replace(b"location: ", b"location:") == (
+            MOVED % passed
+        ).replace(b" \r\n", b"\r\n")
+        assert script.conversation.is_quiet

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 from tests.support.tunnel_pair import TunnelPair, memory_tunnel
 
-from towline.agent.errors import KubernetesAbsent, KubernetesError
+from towline.agent.errors import KubernetesAbsent, KubernetesError, PolicyRefused
 from towline.agent.kubernetes.credentials import ApiServer, Credentials
 from towline.agent.kubernetes.forward import DRAIN_TIMEOUT, SILENCE_TIMEOUT, FarEnd, KubeServer
 from towline.agent.kubernetes.material import Material
@@ -93,6 +93,7 @@ class Bed:
     pair: TunnelPair
     router: StreamRouter
     clock: SimulatedClock
+    server: KubeServer
     apis: list[ScriptedApi] = field(default_factory=list)
     policy: LocalPolicy = field(default_factory=LocalPolicy)
     failure: Exception | None = None
@@ -126,7 +127,7 @@ async def bed() -> AsyncIterator[Bed]:
         credentials = Credentials(lambda: material, clock=clock)
         server = KubeServer(credentials, lambda: made.policy, clock=clock, dial=lambda *args: made.dial(*args))
         router = StreamRouter({Kube: server.serve}, pair.owner, limit=8)
-        made = Bed(pair, router, clock)
+        made = Bed(pair, router, clock, server)
         pair.agent.on_stream = router.take
         yield made
 
@@ -332,6 +333,65 @@ async def test_policy_that_changes_counts_within_a_second(bed: Bed) -> None:
     await stream.write(GET)
     assert b"403 Forbidden" in await stream.read()
     assert bytes(api.written).count(b"GET ") == 1
+
+
+async def begin(bed: Bed, request: bytes) -> tuple[TunnelStream, ScriptedApi]:
+    """A request that runs: its answer has begun and does not end."""
+    stream, api = await bed.open(request)
+    api.send(SWITCHED if request is UPGRADE else b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+    await stream.read()
+    return stream, api
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "rules"),
+    [
+        (GET, KubernetesRules(namespaces=("other",))),
+        (GET, KubernetesRules(enabled=False)),
+        (UPGRADE, KubernetesRules(exec=False)),
+        (UPGRADE, KubernetesRules(read_only=True)),
+    ],
+)
+async def test_policy_that_is_narrowed_cuts_what_runs_within_ten_seconds(
+    bed: Bed, request_bytes: bytes, rules: KubernetesRules
+) -> None:
+    stream, api = await begin(bed, request_bytes)
+    await bed.clock.advance(10.0)
+    assert not api.ended
+    bed.policy = LocalPolicy(kubernetes=rules)
+    await bed.clock.advance(10.0)
+    with pytest.raises(EndedThere):  # never like a whole answer
+        await read_all(stream)
+    assert await bed.over()
+    assert api.ended == "aborted"
+
+
+async def test_policy_that_cannot_be_read_any_more_cuts_what_runs(bed: Bed) -> None:
+    stream, _ = await begin(bed, GET)
+
+    def unreadable() -> LocalPolicy:
+        raise PolicyRefused("the policy cannot be read")
+
+    bed.server._read_policy = unreadable
+    await bed.clock.advance(10.0)
+    with pytest.raises(EndedThere):
+        await read_all(stream)
+    assert await bed.over()
+
+
+async def test_policy_that_changes_leaves_what_it_still_allows_and_streams_between_two_requests(bed: Bed) -> None:
+    watch, watched = await begin(bed, GET)
+    idle, kept = await bed.open(GET)
+    kept.send(OK)
+    await idle.read()
+    bed.policy = LocalPolicy(kubernetes=KubernetesRules(read_only=True, exec=False, secrets=False))
+    await bed.clock.advance(10.0)
+    bed.policy = LocalPolicy(kubernetes=KubernetesRules(namespaces=("other",)))
+    watch.abort()
+    await bed.clock.advance(10.0)
+    assert (watched.ended, kept.ended) == ("aborted", "")
+    await idle.write(GET)
+    assert b"403 Forbidden" in await idle.read()
 
 
 @pytest.mark.parametrize(
