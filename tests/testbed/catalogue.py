@@ -14,6 +14,7 @@ from tests.testbed import (
     images,
     kubectl,
     nginx,
+    pebble,
     postgres,
     processes,
     registry,
@@ -96,6 +97,7 @@ PARTS: dict[str, Part] = {
     "registry": _found(registry.find),
     "bases": Part(_bases, lambda: bases.status() if engine.answers() else "no engine answers"),
     "kubectl": Part(kubectl.ensure, kubectl.status),
+    "pebble": Part(pebble.ensure, pebble.status, pebble.down),
     "kubernetes": Part(_kubernetes, lambda: Cluster().status(), lambda: Cluster().down()),
 }
 # What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.
@@ -111,6 +113,7 @@ USUAL = (
     "sshd",
     "registry",
     "kubectl",
+    "pebble",
     "kubernetes",
 )
 
@@ -121,6 +124,7 @@ MARKERS: dict[str, tuple[str, ...]] = {
     "browser": ("browser",),
     "proxies": ("nginx", "haproxy", "squid"),
     "registry": ("registry",),
+    "pebble": ("pebble",),
     "kubernetes": ("kubernetes", "kubectl"),
 }
 
