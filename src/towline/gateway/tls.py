@@ -16,12 +16,17 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     Raises: OSError, ssl.SSLError: the files cannot be read or do not fit.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    harden(context)
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(certificate, key)
     context.sni_callback = remember_server_name
     return context
+
+
+def harden(context: ssl.SSLContext) -> None:
+    """Set what every server context of ours has: TLS 1.2 and newer, no compression, no renegotiation."""
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
 def remember_server_name(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> int | None:
