@@ -1,6 +1,7 @@
 """The audit log: what is in it, and that nobody can change it unseen."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import delete, text, update
@@ -10,7 +11,9 @@ from tests.support.control_app import PASSWORD, ControlApp
 from towline.control.access.actor import Actor, system_actor
 from towline.control.access.permissions import Role
 from towline.control.audit.models import AuditEvent
-from towline.control.audit.service import verify
+from towline.control.audit.service import AuditLog, Draft, draft, verify
+from towline.control.db import Database
+from towline.control.kubernetes.audit import Records
 
 ACTOR = Actor("user", "org_default", "usr_1", "ada", "192.0.2.1", request_id="req_1")
 
@@ -117,3 +120,30 @@ async def test_secrets_in_detail_are_blotted_out(control_app: ControlApp) -> Non
     await control.audit.record(control.db, ACTOR, action="x.y", detail=detail, reason=f"bad {token}")
     stored = str([(event.detail, event.reason) for event in await control_app.rows(AuditEvent)])
     assert not any(secret in stored for secret in ("hunter2", token, "x1y2"))
+
+
+class Lingering(AuditLog):
+    """Says only a moment later that events are on the disk, as a busy process does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_on_disk, self.may_say_so = asyncio.Event(), asyncio.Event()
+
+    async def append(self, db: Database, events: Sequence[Draft]) -> None:
+        await super().append(db, events)
+        self.is_on_disk.set()
+        await self.may_say_so.wait()
+
+
+async def test_a_stop_in_the_middle_of_a_batch_writes_it_once(control_app: ControlApp) -> None:
+    control, audit = control_app.control, Lingering()
+    records = Records(control.db, audit, control.clock, reads=True)
+    records.start()
+    records.note(draft(ACTOR, action="kubernetes.list"))
+    async with asyncio.timeout(10):
+        await audit.is_on_disk.wait()
+        stopping = asyncio.ensure_future(records.stop())
+        await asyncio.sleep(0)
+        audit.may_say_so.set()
+        await stopping
+    assert [event.action for event in await control_app.rows(AuditEvent)].count("kubernetes.list") == 1

@@ -46,6 +46,7 @@ class Records:
         self._queue: deque[_Entry] = deque()
         self._some = asyncio.Event()
         self._urgent = asyncio.Event()
+        self._writing = asyncio.Lock()
         self._tasks = TaskOwner("kubernetes-records")
 
     def __repr__(self) -> str:
@@ -57,7 +58,8 @@ class Records:
 
     async def stop(self) -> None:
         """Write what is left."""
-        await self._tasks.close()
+        async with self._writing:  # a batch that is cut off may be on the disk, and would be written twice
+            await self._tasks.close()
         while self._queue:
             if not await self._write():
                 _log.error("events of requests to clusters are lost", events=len(self._queue))
@@ -96,6 +98,10 @@ class Records:
                 await self._clock.sleep(RETRY)
 
     async def _write(self) -> bool:
+        async with self._writing:
+            return await self._write_batch()
+
+    async def _write_batch(self) -> bool:
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
         try:
             if batch:
