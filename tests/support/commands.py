@@ -95,14 +95,15 @@ class Going:
 
 
 class Terminal:
-    """A program on a terminal of its own."""
+    """A program on a terminal of its own; its environment names another size, as that of many shells does."""
 
     def __init__(self, product: Product, *argv: str, columns: int = 100, rows: int = 30) -> None:
         self.seen = b""
         self._ours, theirs = pty.openpty()
         self.resize(columns, rows)
+        environment = product.environment | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
         self._process = subprocess.Popen(
-            argv, env=product.environment | {"TERM": "xterm"}, cwd=product.folder, stdin=theirs, stdout=theirs,
+            argv, env=environment, cwd=product.folder, stdin=theirs, stdout=theirs,
             stderr=theirs, start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip

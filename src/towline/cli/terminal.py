@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -20,10 +19,13 @@ from towline.cli.client import Client
 from towline.cli.errors import AWAY, FAILED, CliError, from_close
 from towline.wire.streams import CLOSE_STDIN, EXIT, RESIZE, STDERR, STDIN, STDOUT, FrameReader, encode_frame
 
+USUAL_SIZE = (80, 24)
+"""For a command without a terminal, to which it means nothing."""
+
 
 async def run_terminal(api: Client, path: str, query: list[tuple[str, str]], *, tty: bool) -> int:
     """Run a command at the other end and return its exit code. Raises: CliError: it could not be run, or broke off."""
-    columns, rows = shutil.get_terminal_size()
+    columns, rows = terminal_size()
     query = [*query, ("columns", str(columns)), ("rows", str(rows))]
     async with api.websocket(path, query) as socket, TaskOwner("terminal") as tasks:
         with raw_terminal() if tty else contextlib.nullcontext():
@@ -75,11 +77,19 @@ async def _send_input(socket: ClientConnection) -> None:
 
 def _follow_size(socket: ClientConnection, tasks: TaskOwner) -> None:
     async def send() -> None:
-        columns, rows = shutil.get_terminal_size()
+        columns, rows = terminal_size()
         with contextlib.suppress(ConnectionClosed):
             await socket.send(encode_frame(RESIZE, json.dumps({"columns": columns, "rows": rows}).encode()))
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, lambda: tasks.spawn("resize", send()))
+
+
+def terminal_size() -> os.terminal_size:
+    """Return columns and rows as the terminal itself says; the environment may still name those of its start."""
+    for stream in (sys.__stdout__, sys.__stdin__, sys.__stderr__):
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # no terminal, no stream, a closed one
+            return os.get_terminal_size(stream.fileno())  # type: ignore[union-attr]
+    return os.terminal_size(USUAL_SIZE)
 
 
 @contextlib.contextmanager

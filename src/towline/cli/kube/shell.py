@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from towline.aio.tasks import TaskOwner
 from towline.cli import stdin
 from towline.cli.errors import AWAY, FAILED, NOT_ALLOWED, CliError
 from towline.cli.kube.api import ClusterApi, Query
-from towline.cli.terminal import raw_terminal, write
+from towline.cli.terminal import raw_terminal, terminal_size, write
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
@@ -77,6 +76,6 @@ async def _send_input(socket: ClientConnection) -> None:
 
 
 async def _send_size(socket: ClientConnection) -> None:
-    columns, rows = shutil.get_terminal_size()
+    columns, rows = terminal_size()
     with contextlib.suppress(ConnectionClosed):
         await socket.send(bytes([RESIZE]) + json.dumps({"Width": columns, "Height": rows}).encode() + b"\n")
