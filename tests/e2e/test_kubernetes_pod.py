@@ -106,11 +106,10 @@ def stack(base_images: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_the_pod_joins_by_itself_and_its_cluster_is_served(stack: PodStack) -> None:
-    shown = stack.shown()
-    ready = {one["name"]: one for one in shown["capabilities"]}
+    wait_for(lambda: stack.shown()["health"]["state"] == "healthy", "its first reports", JOIN_TIMEOUT)
+    ready = {one["name"]: one for one in stack.shown()["capabilities"]}
     assert ready["kubernetes"]["ready"] is True
     assert "this agent is a pod" in ready["compose"]["reason"]
-    assert shown["health"]["state"] == "healthy", shown["health"]
     with stack.http(stack.owner.token) as client:
         items = client.get(f"/k8s/clusters/{NAME}/api/v1/namespaces/{NAMESPACE}/pods").json()["items"]
     assert [item["metadata"]["name"] for item in items] == [pod["metadata"]["name"] for pod in stack.pods()]

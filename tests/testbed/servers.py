@@ -57,6 +57,8 @@ class Server:
 
     def start(self, ready: Callable[[], bool] | None = None) -> "Server":
         """Start and wait until the port accepts. Raises: DidNotStart, with the end of the log."""
+        if self.user:
+            processes.open_path_to(self.folder)  # each run of pytest closes the folder above those of all runs
         self.process = processes.spawn(self.argv, self.log, cwd=self.folder, user=self.user)
         try:
             processes.wait_until(
