@@ -1,10 +1,12 @@
 """The last word on each request: counters, and a record for the access log. Decides nothing."""
 
+import random
 import time
 from typing import Protocol
 
 from towline.gateway.context import EdgeContext
-from towline.gateway.interfaces import AccessRecord, Peer, RouteKind
+from towline.gateway.interfaces import AccessRecord, Peer, RouteKind, ToTarget
+from towline.gateway.route_figures import RouteFigure
 from towline.wire.http1 import RequestHead
 
 _TARGET = RouteKind.TARGET
@@ -18,12 +20,17 @@ class Finished(Protocol):
     request_id: str
     kind: RouteKind
     route: str
+    published: ToTarget | None
+    figure: RouteFigure | None
     status: int
     received_bytes: int
     sent_bytes: int
     started_at: float
     detail: str
     identity_dropped: bool
+
+    @property
+    def route_id(self) -> str: ...
 
 
 def account(finished: Finished, context: EdgeContext, outcome: str) -> None:
@@ -36,8 +43,20 @@ def account(finished: Finished, context: EdgeContext, outcome: str) -> None:
         counters.clients_gone += 1
     if finished.identity_dropped:
         counters.dropped_identities += 1
-    if context.access_log is not None and (context.options.log_good_targets or not _is_good(finished, outcome)):
-        context.access_log(_record(finished, outcome))
+    seconds = time.monotonic() - finished.started_at
+    if finished.figure is not None:
+        finished.figure.end(finished.status, finished.received_bytes, finished.sent_bytes, seconds)
+        context.tail.add(finished, finished.peer.address, seconds, outcome)
+    if context.access_log is not None and (not _is_good(finished, outcome) or _is_sampled(finished, context)):
+        context.access_log(_record(finished, outcome, seconds))
+
+
+def _is_sampled(finished: Finished, context: EdgeContext) -> bool:
+    """Tell whether a good request is logged: as its route says, or else as the server does."""
+    route = finished.published
+    if route is None or route.options is None or route.options.sample is None:
+        return context.options.log_good_targets
+    return random.random() < route.options.sample  # noqa: S311 which lines are logged is no secret
 
 
 def _is_good(finished: Finished, outcome: str) -> bool:
@@ -47,7 +66,7 @@ def _is_good(finished: Finished, outcome: str) -> bool:
     return finished.status < 400 and not finished.identity_dropped
 
 
-def _record(finished: Finished, outcome: str) -> AccessRecord:
+def _record(finished: Finished, outcome: str, seconds: float) -> AccessRecord:
     return AccessRecord(
         request_id=finished.request_id,
         peer=finished.peer,
@@ -59,7 +78,7 @@ def _record(finished: Finished, outcome: str) -> AccessRecord:
         status=finished.status,
         received_bytes=finished.received_bytes,
         sent_bytes=finished.sent_bytes,
-        seconds=time.monotonic() - finished.started_at,
+        seconds=seconds,
         outcome=outcome,
         detail=finished.detail,
         dropped_identity=finished.identity_dropped,

@@ -28,6 +28,7 @@ from towline.gateway.exchange import Exchange, Phase
 from towline.gateway.forwarded import believe_proxy
 from towline.gateway.interfaces import Answer, Detour, Later, Peer, Route, ToApi, ToLink, ToTarget
 from towline.gateway.paths import api_path_problem
+from towline.gateway.published import PublishedExchange
 from towline.gateway.upgrades import check_upgrade, is_websocket
 from towline.wire.http1 import Framing, HeadError, RequestBuffer, RequestHead, parse_request_head
 from towline.wire.http1_build import Line
@@ -229,6 +230,13 @@ class ClientConnection(asyncio.Protocol):
         self._deadline = _FOREVER
         if head.framing is not _NONE:
             self._window_start, self._window_bytes = self.context.now(), 0
+        if type(route) is ToTarget and route.options is not None:
+            policy = self.context.policies.of(route)
+            if not policy.is_plain_for(peer):
+                self._begin_published(
+                    PublishedExchange(self, head, peer, self.context.next_request_id(), policy), route
+                )
+                return
         self.exchange = exchange = Exchange(self, head, peer, self.context.next_request_id())
         try:
             if isinstance(route, ToTarget):
@@ -241,6 +249,14 @@ class ClientConnection(asyncio.Protocol):
                 exchange.answer(Answer(426, "upgrade_required", "agents connect here by WebSocket"))
         except Exception:
             _log.exception("forwarding failed", host=head.host, request=exchange.request_id)
+            self.abort()
+
+    def _begin_published(self, exchange: PublishedExchange, route: ToTarget) -> None:
+        self.exchange = exchange
+        try:
+            exchange.begin(route)
+        except Exception:
+            _log.exception("forwarding failed", host=exchange.head.host, request=exchange.request_id)
             self.abort()
 
     def _take(self, route: Route, head: RequestHead, raw: bytes, peer: Peer) -> bool:
@@ -390,8 +406,10 @@ class ClientConnection(asyncio.Protocol):
             self._check_ending(now)
         elif self._eof_at != _FOREVER:
             self._check_half_closed(exchange, now)
-        elif exchange.phase is _AWAITED and not exchange.is_request_done:
-            self._check_body(exchange, now)
+        else:
+            if exchange.phase is _AWAITED and not exchange.is_request_done:
+                self._check_body(exchange, now)
+            exchange.check(now)
 
     def _overdue(self, now: float) -> None:
         if self._state is _CLOSING:

@@ -13,6 +13,9 @@ from towline.aio.tasks import TaskOwner
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.interfaces import AccessLog, Connector, LinkAcceptor, Router
 from towline.gateway.options import EdgeOptions
+from towline.gateway.request_tail import RequestTail
+from towline.gateway.route_figures import RouteFigures
+from towline.gateway.route_policy import Policies
 from towline.gateway.upstream import Pools
 
 
@@ -47,6 +50,9 @@ class EdgeContext:
     access_log: AccessLog | None = None
     connections: set[Swept] = field(default_factory=set)
     is_draining: bool = False
+    policies: Policies = field(default_factory=Policies)
+    figures: RouteFigures = field(default_factory=RouteFigures)
+    tail: RequestTail = field(default_factory=RequestTail)
     decisions: TaskOwner = field(default_factory=lambda: TaskOwner("edge/decisions"))
     """Look-ups of routes that take time; one task for each request that waits."""
     _request_prefix: str = field(default_factory=lambda: secrets.token_hex(6))

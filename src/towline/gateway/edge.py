@@ -13,9 +13,13 @@ from towline.aio.tasks import TaskOwner
 from towline.gateway.client import ClientConnection
 from towline.gateway.context import EdgeContext
 from towline.gateway.counters import EdgeCounters
-from towline.gateway.interfaces import AccessLog, Connector, LinkAcceptor, Peer, Router, TlsProvider
+from towline.gateway.health import follow
+from towline.gateway.interfaces import AccessLog, Connector, HelloReader, LinkAcceptor, Peer, Router, SignIn, TlsProvider
 from towline.gateway.listener import Listener
 from towline.gateway.options import EdgeOptions
+from towline.gateway.request_tail import RequestTail
+from towline.gateway.route_figures import RouteFigures
+from towline.gateway.route_policy import Policies, RoutePolicy
 from towline.gateway.upstream import Pools
 
 _log = structlog.get_logger("towline.edge")
@@ -33,6 +37,8 @@ class Edge:
         links: LinkAcceptor,
         tls: TlsProvider | None = None,
         access_log: AccessLog | None = None,
+        sign_in: SignIn | None = None,
+        hellos: HelloReader | None = None,
     ) -> None:
         self.counters = EdgeCounters()
         self._options = options
@@ -44,8 +50,11 @@ class Edge:
             pools=Pools(options, self.counters),
             counters=self.counters,
             access_log=access_log,
+            policies=Policies(sign_in),
         )
-        self._listener = Listener(options, self._make_client, tls, self.counters)
+        self._context.policies.on_made = self._check_health
+        self._health = TaskOwner("edge/health")
+        self._listener = Listener(options, self._make_client, tls, self.counters, hellos)
         self._sweeper = TaskOwner("edge/sweep")
         self._progress = asyncio.Event()
 
@@ -57,6 +66,16 @@ class Edge:
     def addresses(self) -> list[tuple[str, int]]:
         """Where the edge listens, as (address, port)."""
         return self._listener.addresses
+
+    @property
+    def figures(self) -> RouteFigures:
+        """What happened on each route."""
+        return self._context.figures
+
+    @property
+    def tail(self) -> RequestTail:
+        """The last requests to published routes."""
+        return self._context.tail
 
     @property
     def is_draining(self) -> bool:
@@ -103,6 +122,7 @@ class Edge:
         await self._listener.close()
         await self._sweeper.close()
         await self._context.decisions.close()
+        await self._health.close()
         for connection in list(self._context.connections):
             connection.abort()
         self._context.pools.close()
@@ -117,6 +137,10 @@ class Edge:
 
         return ClientConnection(self._context, peer, ended)
 
+    def _check_health(self, policy: RoutePolicy) -> None:
+        if policy.balanced is not None and policy.options.health_path and not self._health.closed:
+            self._health.spawn("follow", follow(policy, self._context.policies.is_current))
+
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._options.sweep_interval)
@@ -124,3 +148,4 @@ class Edge:
             for connection in list(self._context.connections):
                 connection.check(now)
             self._context.pools.sweep()
+            self._context.policies.sweep(now)

@@ -8,12 +8,14 @@ is driven by callbacks alone: no task, no queue. Bytes that one side cannot take
     after a 101   piped: raw bytes both ways, each direction ends by itself
 """
 
+import asyncio
 import enum
 import time
 from typing import TYPE_CHECKING
 
 from towline.gateway.accounting import account
-from towline.gateway.errors import UpstreamError, error_body, words_for_clients
+from towline.gateway.error_pages import page_of
+from towline.gateway.errors import UpstreamAway, UpstreamError, error_body, words_for_clients
 from towline.gateway.headers import answer_lines, claims_identity, status_line, upstream_head
 from towline.gateway.interfaces import Answer, Connector, Peer, RouteKind, ToTarget
 from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead, parse_response_head
@@ -22,6 +24,7 @@ from towline.wire.http1_build import build_answer
 
 if TYPE_CHECKING:
     from towline.gateway.client import ClientConnection
+    from towline.gateway.route_figures import RouteFigure
     from towline.gateway.upstream import Pool, UpstreamConnection
 
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -58,19 +61,24 @@ class Exchange:
         "_client_ended",
         "_first_bytes",
         "_has_answer_bytes",
+        "_has_gone_again",
         "_interim",
         "_is_chunked_to_client",
         "_keep_client",
         "_keep_upstream",
+        "_mark_at",
+        "_mark_bytes",
         "_pool",
         "_reader",
         "_upstream_ended",
         "detail",
+        "figure",
         "head",
         "identity_dropped",
         "kind",
         "peer",
         "phase",
+        "published",
         "received_bytes",
         "request_id",
         "route",
@@ -93,6 +101,11 @@ class Exchange:
         self.upstream: UpstreamConnection | None = None
         self._client = client
         self.route = ""
+        self.published: ToTarget | None = None
+        self.figure: RouteFigure | None = None
+        self._mark_at = 0.0
+        self._mark_bytes = 0
+        self._has_gone_again = False
         self._pool: Pool | None = None
         self._reader: BodyReader | None = None
         if head.framing is not _NONE:
@@ -129,18 +142,36 @@ class Exchange:
         """True when the client has sent the whole request."""
         return self._reader is None or self._reader.is_done
 
+    @property
+    def route_id(self) -> str:
+        """The id of the published route, empty for anything else."""
+        return self.published.id if self.published is not None else ""
+
     # the request
 
     def forward(self, route: ToTarget | None, connector: Connector) -> None:
         """Send the request on: to the API when there is no route, else to its target."""
-        self.kind = _API if route is None else _TARGET
-        self.route = "" if route is None else route.name
+        if route is None:
+            self.kind = _API
+            host = None
+        else:
+            self.belong_to(route)
+            host = route.host
+        self._send_to(connector, upstream_head(self.head, self.peer, self.request_id, host=host, is_api=route is None))
+
+    def belong_to(self, route: ToTarget) -> None:
+        """Count the request among those of a published route."""
+        self.kind = _TARGET
+        self.route = route.name
+        self.published = route
+        self.figure = figure = self._client.context.figures.of(route)
+        figure.open += 1
+
+    def _send_to(self, connector: Connector, first: bytes) -> None:
         context = self._client.context
         options = context.options
-        timeout = options.api_idle_timeout if route is None else options.pool_idle_timeout
+        timeout = options.api_idle_timeout if self.kind is _API else options.pool_idle_timeout
         self._pool = context.pools.get(connector, idle_timeout=timeout)
-        host = None if route is None else route.host
-        first = upstream_head(self.head, self.peer, self.request_id, host=host, is_api=route is None)
         if self._reader is not None:
             try:
                 first += self._read_body(self._client.buffer.take())
@@ -226,6 +257,23 @@ class Exchange:
         """The client sends its body slower than it may."""
         self._fail(408, "slow_body", "the request body arrives too slowly")
 
+    def check(self, now: float) -> None:
+        """End what has been silent for too long; called by the sweep, which also finds out that something moved."""
+        limit = self._silence_limit()
+        if not limit:
+            return
+        moved = self.received_bytes + self.sent_bytes
+        if moved != self._mark_bytes or not self._mark_at:
+            self._mark_at, self._mark_bytes = now, moved
+        elif now - self._mark_at > limit:
+            self._fail(504, "upstream_timeout", "the target did not answer in time")
+
+    def _silence_limit(self) -> float:
+        """Return the seconds without a byte either way that are borne now; 0: any."""
+        if self.kind is _TARGET and self.phase is _AWAITED:
+            return self._client.context.options.answer_timeout
+        return 0.0
+
     # the upstream
 
     def upstream_connected(self) -> None:
@@ -287,8 +335,23 @@ class Exchange:
         elif lost is not None and lost.is_reused and not self._has_answer_bytes and self._may_repeat:
             self._client.context.counters.retries += 1
             self._start(self._first_bytes, fresh=True)
+        elif self.kind is _TARGET and isinstance(error, UpstreamAway) and self._may_go_again:
+            self._has_gone_again = True
+            # not at once: who lost the tunnel has still to hear of it, before another agent is looked for
+            asyncio.get_running_loop().call_soon(self._go_again)
         else:
             self._fail_upstream(error)
+
+    @property
+    def _may_go_again(self) -> bool:
+        return not self._has_gone_again and not self._has_answer_bytes and self._may_repeat
+
+    def _go_again(self) -> None:
+        """Send the request once more, through another agent of the same cluster."""
+        if self.phase is not _AWAITED:
+            return
+        self._client.context.counters.retries += 1
+        self._start(self._first_bytes, fresh=True)
 
     # the answer
 
@@ -419,14 +482,20 @@ class Exchange:
         """Let the edge itself answer; a request body that nobody reads ends the connection."""
         self.status = answer.status
         keep = self._keep_client and self.is_request_done and not self._client.must_close
-        body = answer.body
+        body, content_type = answer.body, answer.content_type
         if body is None:
-            body = error_body(answer.code, answer.message, self.request_id)
-        data = build_answer(answer.status, body, answer.content_type, answer.lines, close=not keep)
+            body, content_type = self._error_body(answer)
+        data = build_answer(answer.status, body, content_type, answer.lines, close=not keep)
         self._send(data[: -len(body)] if body and self.head.method == b"HEAD" else data)
         linger = not self.is_request_done
         self._finish(answer.code)
         self._client.exchange_done(keep=keep, linger=linger)
+
+    def _error_body(self, answer: Answer) -> tuple[bytes, bytes]:
+        """Return body and content type: a page for people at published names, JSON for everybody else."""
+        if self.kind is _TARGET or self.kind is _EDGE:
+            return page_of(answer, self.head, self.request_id)
+        return error_body(answer.code, answer.message, self.request_id), b"application/json"
 
     def _fail(self, status: int, code: str, message: str) -> None:
         """Answer with an error, or break off when the answer has begun."""

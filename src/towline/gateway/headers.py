@@ -23,11 +23,13 @@ def upstream_head(head: RequestHead, peer: Peer, request_id: str, *, host: bytes
     parts = [
         b"%s %s HTTP/1.1\r\nHost: %s\r\n" % (head.method, head.target, host or public_host),
         head.lines.plain_block(head.connection),
-        peer.lines,
-        b"X-Forwarded-Host: %s\r\nX-Request-Id: %s\r\n" % (public_host, request_id.encode("ascii")),
+        b"X-Request-Id: %s\r\nX-Forwarded-Host: %s\r\n" % (request_id.encode("ascii"), public_host),
     ]
     if is_api:
-        parts.append(b"X-Towline-Peer: %s\r\n" % peer.address.encode("ascii"))
+        parts.append(b"%sX-Towline-Peer: %s\r\n" % (peer.lines, peer.address.encode("ascii")))
+    else:
+        port = head.port or (443 if peer.scheme == "https" else 80)
+        parts.append(b'%s"%s"\r\nX-Forwarded-Port: %d\r\n' % (peer.forwarded, public_host, port))
     if head.expects_continue:
         parts.append(b"Expect: 100-continue\r\n")
     if head.framing is not _NONE or head.content_length_field:

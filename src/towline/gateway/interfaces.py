@@ -32,10 +32,15 @@ class Peer:
     trusted_proxy: bool = False
     lines: bytes = field(init=False, repr=False, compare=False)
     """What upstreams are told about the client: made once per connection, sent with each request."""
+    forwarded: bytes = field(init=False, repr=False, compare=False)
+    """The same for published targets, up to the host of `Forwarded` (RFC 7239), which ends the lines."""
 
     def __post_init__(self) -> None:
         lines = f"X-Forwarded-For: {self.address}\r\nX-Forwarded-Proto: {self.scheme}\r\n"
+        node = f'"[{self.address}]"' if ":" in self.address else self.address
+        more = f"X-Real-IP: {self.address}\r\nForwarded: for={node};proto={self.scheme};host="
         object.__setattr__(self, "lines", lines.encode("ascii"))
+        object.__setattr__(self, "forwarded", (lines + more).encode("ascii"))
 
     @property
     def is_secure(self) -> bool:
@@ -181,6 +186,23 @@ class Later(Detour):
 
     decide: Callable[[RequestHead, Peer, str], "Decided | Coroutine[Any, Any, Decided]"]
     refusal: "Callable[[RequestHead, int, str, str, UpstreamError | None], Answer]"
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who comes to a published route; the target reads the name in X-Forwarded-User. Empty: anybody."""
+
+    name: str
+
+
+class SignIn(Protocol):
+    """Lets the platform's users in to routes with `sign_in`."""
+
+    def recall(self, head: RequestHead, route: ToTarget) -> Visitor | None:
+        """Return the visitor of a request that needs no look-up. Quick, no waiting."""
+
+    async def admit(self, head: RequestHead, peer: Peer, route: ToTarget) -> Visitor | Answer:
+        """Find out who it is, or answer: by a redirect to where one signs in, or by a refusal."""
 
 
 Decided = Answer | ToCluster

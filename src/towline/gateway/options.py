@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass, field
 
+from towline.gateway.route_options import DEFAULT_REQUEST_TIMEOUT
 from towline.wire.http1 import HeadLimits
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -17,6 +18,9 @@ class EdgeOptions:
 
     plain_from_loopback: bool = True
     """Plain HTTP is served when both ends of a connection are loopback addresses: nobody can listen in."""
+
+    plain_for_everybody: bool = False
+    """Plain HTTP is served to anybody: on the port that only answers challenges and redirects."""
 
     first_byte_timeout: float = 5.0
     """Until a new connection shows whether it speaks TLS; a scanner that stays silent holds a socket no longer."""
@@ -55,6 +59,9 @@ class EdgeOptions:
     write_high_bytes: int = 128 * 1024
     """Unsent bytes of one connection at which its source is paused; with one socket read on top (256 KiB) this is what
     a slow reader can cost."""
+
+    answer_timeout: float = DEFAULT_REQUEST_TIMEOUT
+    """Until a published target answers, without a byte either way; routes with options have their own."""
 
     pipeline_bytes: int = 64 * 1024
     """Bytes of further requests kept while one is answered."""

@@ -21,6 +21,12 @@ class TunnelConnector:
     find_session: FindSession
     target: Target
 
+    @property
+    def is_ready(self) -> bool:
+        """True while an agent of the cluster is connected."""
+        session = self.find_session()
+        return session is not None and session.closed is None
+
     def connect(self, protocol: ConnectorProtocol, first_bytes: bytes) -> None:
         session = self.find_session()
         if session is None:

@@ -20,8 +20,9 @@ def sent(*lines: bytes, first: bytes = b"GET /a?b HTTP/1.1", host: bytes | None 
 def test_upstream_head_is_exactly_this() -> None:
     assert sent(b"Accept:  x", b"Connection: keep-alive", b"X-Request-Id: 6") == (
         b"GET /a?b HTTP/1.1\r\nHost: App.Test:8443\r\nAccept:  x\r\n"
-        b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\n"
-        b"X-Forwarded-Host: App.Test:8443\r\nX-Request-Id: id-1\r\n\r\n"
+        b"X-Request-Id: id-1\r\nX-Forwarded-Host: App.Test:8443\r\n"
+        b"X-Forwarded-For: 203.0.113.9\r\nX-Forwarded-Proto: https\r\nX-Real-IP: 203.0.113.9\r\n"
+        b'Forwarded: for=203.0.113.9;proto=https;host="App.Test:8443"\r\nX-Forwarded-Port: 8443\r\n\r\n'
     )
 
 
