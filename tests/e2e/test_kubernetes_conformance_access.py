@@ -172,7 +172,8 @@ def test_two_users_in_a_thousand_mixed_requests_stay_themselves(ada: User, viv: 
 
         def ask(number: int) -> bool:
             api, user = (one, ada) if number % 3 else (two, viv)
-            answer = api.post(REVIEW, json=body)
+            while (answer := api.post(REVIEW, json=body)).status_code == 429:
+                assert "x-kubernetes-pf-flowschema-uid" in answer.headers  # the API server's own limit
             assert answer.status_code == 201, (number, answer.status_code, answer.text)
             said = answer.json()["status"]["userInfo"]
             groups = {group for group in said["groups"] if group.startswith("towline:")}
