@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from towline.gateway.interfaces import TlsProvider
 from towline.gateway.tls import harden, remember_server_name
+from towline.wire.client_hello import ClientHello
 
 MAX_CONTEXTS = 5_000
 """Contexts kept ready, each about 21 KiB: 100 MiB at the most. Further names make theirs anew, in a millisecond."""
@@ -113,15 +114,15 @@ class Certificates:
         self._challenges.pop(name, None)
 
     @property
-    def has_challenges(self) -> bool:
-        """True while a handshake may be for a challenge: only then anybody needs to look at its first bytes."""
+    def wants_hello(self) -> bool:
+        """True while a handshake may be for a challenge; see `interfaces.HelloReader`."""
         return bool(self._challenges)
 
-    def challenged(self, name: str | None, protocols: Collection[str]) -> ssl.SSLContext | None:
-        """Return the context for a ClientHello that asks for a challenge; None for any other."""
-        if name is None or tuple(protocols) != (ALPN_CHALLENGE,):
+    def choose(self, hello: ClientHello) -> ssl.SSLContext | None:
+        """Return the context for who asks for a challenge and nothing else; None for everybody else."""
+        if hello.server_name is None or hello.protocols != (ALPN_CHALLENGE,):
             return None
-        return self._challenges.get(name.lower())
+        return self._challenges.get(hello.server_name.lower())
 
     # handshakes
 

@@ -19,8 +19,9 @@ from towline.aio.tasks import TaskOwner
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.errors import SPEAK_HTTPS, error_answer
 from towline.gateway.forwarded import plain_address, source_key
-from towline.gateway.interfaces import Peer, TlsProvider
+from towline.gateway.interfaces import HelloReader, Peer, TlsProvider
 from towline.gateway.options import EdgeOptions
+from towline.wire.client_hello import MAX_HELLO_BYTES, HelloError, parse
 
 ACCEPT_BATCH = 64  # connections accepted in one turn, so that a flood of them does not stop everything else
 ACCEPT_PAUSE = 0.5  # seconds without accepting after the process ran out of room
@@ -39,11 +40,17 @@ class Listener:
     """Owns listening sockets. `factory` makes the protocol of a connection and is told how to report its end."""
 
     def __init__(
-        self, options: EdgeOptions, factory: ProtocolFactory, tls: TlsProvider | None, counters: EdgeCounters
+        self,
+        options: EdgeOptions,
+        factory: ProtocolFactory,
+        tls: TlsProvider | None,
+        counters: EdgeCounters,
+        hellos: HelloReader | None = None,
     ) -> None:
         self._options = options
         self._factory = factory
         self._tls = tls
+        self._hellos = hellos
         self._counters = counters
         self._sockets: list[socket.socket] = []
         self._owner = TaskOwner("edge/accept")
@@ -163,12 +170,46 @@ class Listener:
             self._uncount(source)
         elif first == _TLS_HANDSHAKE and self._tls is not None:
             peer = Peer(peer.address, peer.port, "https", peer.via, peer.trusted_proxy)
-            self._take(sock, peer, source, self._tls())
+            if self._hellos is not None and self._hellos.wants_hello:
+                self._read_hello(sock, peer, source)
+            else:
+                self._take(sock, peer, source, self._tls())
         elif first != _TLS_HANDSHAKE and self._may_speak_plainly(sock, peer):
             self._take(sock, peer, source, None)
         else:
             self._refuse_plain(sock)
             self._uncount(source)
+
+    def _read_hello(
+        self, sock: socket.socket, peer: Peer, source: str, seen: int = 0, deadline: float | None = None
+    ) -> None:
+        """Look at the ClientHello without taking it from the socket, and wait for the rest of one that is not whole.
+
+        The kernel wakes us for more bytes than there were, not for the same ones again (SO_RCVLOWAT, socket(7)).
+        """
+        assert self._hellos is not None and self._tls is not None
+        context: ssl.SSLContext | None = None
+        with suppress(OSError, HelloError):  # TLS itself says what is wrong
+            if seen:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            data = sock.recv(MAX_HELLO_BYTES, socket.MSG_PEEK)
+            hello = parse(data)
+            if hello is None and len(data) > seen:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(data) + 1)
+                self._await_hello(sock, peer, source, len(data), deadline)
+                return
+            context = self._hellos.choose(hello) if hello is not None else None
+        self._take(sock, peer, source, context or self._tls())
+
+    def _await_hello(self, sock: socket.socket, peer: Peer, source: str, seen: int, deadline: float | None) -> None:
+        until = deadline or self._loop.time() + self._options.first_byte_timeout
+        self._peeked[sock] = self._loop.call_at(until, self._too_silent, sock, source)
+
+        def readable() -> None:
+            self._release(sock)
+            self._read_hello(sock, peer, source, seen, until)
+
+        self._loop.add_reader(sock, readable)
 
     def _too_silent(self, sock: socket.socket, source: str) -> None:
         self._counters.refused["silent"] += 1
@@ -184,7 +225,7 @@ class Listener:
         sock.close()
 
     def _may_speak_plainly(self, sock: socket.socket, peer: Peer) -> bool:
-        if peer.trusted_proxy:
+        if peer.trusted_proxy or self._options.plain_for_everybody:
             return True
         if not self._options.plain_from_loopback:
             return False
