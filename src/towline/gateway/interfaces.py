@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from towline.gateway.errors import UpstreamError
 from towline.gateway.route_options import RouteOptions
+from towline.wire.client_hello import ClientHello
 from towline.wire.http1 import RequestHead, ResponseHead
 from towline.wire.http1_build import Line
 
@@ -253,3 +254,14 @@ class AccessRecord:
 AccessLog = Callable[[AccessRecord], None]
 TlsProvider = Callable[[], ssl.SSLContext]
 """Asked for each connection, so that a renewed certificate is used at once."""
+
+
+class HelloReader(Protocol):
+    """Looks at what a client asks for before TLS begins. Not asked while nobody needs to know."""
+
+    @property
+    def wants_hello(self) -> bool:
+        """True while a ClientHello may lead elsewhere: reading it costs every connection some microseconds."""
+
+    def choose(self, hello: ClientHello) -> ssl.SSLContext | None:
+        """Return the context of this connection; None for the usual one."""
