@@ -171,6 +171,7 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.deployments.edit_pages import router as editor
     from towline.control.deployments.pages import router as deployments
     from towline.control.jobs.pages import router as jobs
+    from towline.control.kubernetes.access_pages import router as kubernetes_access
     from towline.control.kubernetes.actions import router as kubernetes_actions
     from towline.control.kubernetes.join_pages import router as join_kubernetes
     from towline.control.kubernetes.object_pages import router as kubernetes_objects
@@ -185,6 +186,7 @@ def pages() -> Sequence[APIRouter]:
         join_kubernetes,
         clusters,
         kubernetes,
+        kubernetes_access,
         kubernetes_objects,
         kubernetes_actions,
         editor,

@@ -175,6 +175,7 @@ def error_page(request: Request, error: ApiError) -> Response:
         title=error.code.value.replace("_", " ").capitalize(),
         message=error.message,
         hint=error.hint,
+        link=(error.detail.get("page", ""), error.detail.get("page_title", "")),
         hops=hops_of(error),
         request_id=request.state.request_id,
     )

@@ -158,11 +158,13 @@ def access(
     verb: Annotated[str, typer.Option(help="Like get, list, create or delete.")] = "",
     resource: Annotated[str, typer.Option(help="Like pods, pods/exec or deployments.apps.")] = "",
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace.")] = "",
+    user: Annotated[str, typer.Option("--user", help="What this user may do; for admins.")] = "",
+    role: Annotated[str, typer.Option("--role", help="What this role may do there; for admins.")] = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Show what you may do in a cluster, and by which rule."""
     with client() as api:
-        asked = {"verb": verb, "resource": resource, "namespace": namespace}
+        asked = {"verb": verb, "resource": resource, "namespace": namespace, "user": user, "role": role}
         found = api.get(f"clusters/{quoted(cluster)}/kubernetes/access", **asked)
     show(found, output, lambda: _print_access(found))
     if verb and not all(one["allowed"] for one in found["answers"]):
@@ -253,7 +255,7 @@ def _pod(namespace: str, pod: str) -> str:
 
 def _print_access(found: dict[str, Any]) -> None:
     if found["user"]:
-        done(f"inside {found['cluster']} you are {found['user']}, with the groups {', '.join(found['groups'])}")
+        done(f"inside {found['cluster']} this is {found['user']}, with the groups {', '.join(found['groups'])}")
     show_list(found["answers"], Format.TABLE, ACCESS_COLUMNS, empty="nothing")
 
 

@@ -18,7 +18,7 @@ from towline.control.access.actor import Access, Actor
 from towline.control.access.giving import may_give, own_or
 from towline.control.access.models import ApiToken, Grant, Session, Ticket, User
 from towline.control.access.passwords import Passwords
-from towline.control.access.permissions import Permission, Right, Role
+from towline.control.access.permissions import Permission, Right, Rights, Role
 from towline.control.access.throttle import source_key
 from towline.control.db import Transaction, now
 from towline.control.errors import ApiError, ErrorCode, not_found
@@ -186,6 +186,12 @@ class Accounts:
         """Return a user by name or id; oneself always. Raises: ApiError: user_not_found."""
         async with self._control.db.read() as tx:
             return await self._user(tx, access, name, Permission.USER_READ)
+
+    async def rights_of(self, access: Access, name: str) -> tuple[User, Rights]:
+        """Return a user and all that they were granted, to who may read users and to themselves. Raises: ApiError."""
+        async with self._control.db.read() as tx:
+            user = await self._user(tx, access, name, Permission.USER_READ)
+            return user, Rights(await repository.rights_of(tx, access.org_id, "user", user.id))
 
     async def _user(self, tx: Transaction, access: Access, name: str, permission: Permission) -> User:
         query = select(User).where(User.org_id == access.org_id, (User.username == name) | (User.id == name))

@@ -9,9 +9,9 @@ from towline.control.errors import not_found
 from towline.control.kubernetes import explain
 from towline.control.kubernetes.addresses import is_reachable
 from towline.control.kubernetes.grants import DISCOVERY, judge
-from towline.control.kubernetes.identity import identity_of
 from towline.control.kubernetes.places import Place
 from towline.control.kubernetes.schemas import AccessOut, CellOut, KubeconfigClusterOut, KubeconfigOut
+from towline.control.kubernetes.viewpoints import viewpoint
 from towline.kube.access import AccessTuple
 from towline.kube.paths import PREFIX
 
@@ -30,25 +30,22 @@ async def explain_kubernetes_access(
     namespace: Word = "",
     name: Word = "",
     path: Annotated[str, Query(max_length=1000, description="Instead of a resource, e.g. `/metrics`.")] = "",
+    user: Annotated[str, Query(max_length=64, description="Another user's rights; for who may read users.")] = "",
+    role: Annotated[str, Query(max_length=16, description="A role's rights; for who may read users.")] = "",
 ) -> AccessOut:
     """Say what the caller may do in a cluster, and by which rule. Without a verb: a table of the usual questions."""
     control: Any = request.app.state.control
     place = await _place(control, access, cluster)
+    looked = await viewpoint(control, access, place, user=user, role=role)
     if verb or path:
         asked = explain.question(verb, resource, namespace=namespace, name=name, path=path)
-        cells = [explain.answer(access.rights, place, asked)]
+        cells = [explain.answer(looked.rights, place, asked)]
     else:
-        cells = list(explain.matrix(access.rights, place, namespace))
-    reached = judge(access.rights, place, AccessTuple("list", "", "v1", "pods", "", namespace))
-    roles = cells[0].verdict.roles if len(cells) == 1 else reached.roles
-    target = identity_of(access.actor, roles) if roles else None
-    return AccessOut(
-        cluster=place.name,
-        namespace=namespace,
-        user=target.user if target else "",
-        groups=list(target.groups) if target else [],
-        answers=[CellOut.of(cell) for cell in cells],
-    )
+        cells = list(explain.matrix(looked.rights, place, namespace))
+    reached = judge(looked.rights, place, AccessTuple("list", "", "v1", "pods", "", namespace))
+    inside, groups = looked.inside(cells[0].verdict.roles if len(cells) == 1 else reached.roles)
+    answers = [CellOut.of(cell) for cell in cells]
+    return AccessOut(cluster=place.name, namespace=namespace, user=inside, groups=groups, answers=answers)
 
 
 @router.get("/kubernetes/kubeconfig")

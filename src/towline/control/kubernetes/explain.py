@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from towline.control.access.permissions import Rights
@@ -11,7 +11,8 @@ from towline.control.kubernetes.places import Place
 from towline.kube import rules
 from towline.kube.access import EXEC_FAMILY, AccessTuple
 
-READ_WRITE = ("get", "list", "watch", "create", "update", "patch", "delete")
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete")
+READ_WRITE = VERBS
 _READ = ("get", "list", "watch")
 _OPEN = ("create",)
 
@@ -44,6 +45,24 @@ TABLE: Sequence[tuple[str, bool, tuple[str, ...]]] = (
 )
 """Resource, whether it lives in namespaces, and the verbs that mean something for it."""
 
+_GROUPS = {
+    **{name: group for group, name in sorted(rules.CLUSTER_SCOPED, reverse=True)},
+    **{plain: group for plain, _, group in (row[0].partition("/")[0].partition(".") for row in TABLE)},
+    **dict.fromkeys(("daemonsets", "replicasets", "controllerrevisions"), "apps"), "cronjobs": "batch",
+    "networkpolicies": "networking.k8s.io", "rolebindings": "rbac.authorization.k8s.io",
+    "horizontalpodautoscalers": "autoscaling", "poddisruptionbudgets": "policy",
+    "endpointslices": "discovery.k8s.io", "leases": "coordination.k8s.io",
+}  # fmt: skip
+"""Where the API keeps what people name without a group; what is not known here is in the core group."""
+_SHORT = {
+    "po": "pods", "deploy": "deployments", "sts": "statefulsets", "ds": "daemonsets", "rs": "replicasets",
+    "cj": "cronjobs", "svc": "services", "ing": "ingresses", "ingress": "ingresses", "cm": "configmaps",
+    "ev": "events", "sa": "serviceaccounts", "ns": "namespaces", "no": "nodes", "pv": "persistentvolumes",
+    "pvc": "persistentvolumeclaims", "crd": "customresourcedefinitions", "netpol": "networkpolicies",
+    "hpa": "horizontalpodautoscalers", "pdb": "poddisruptionbudgets", "networkpolicy": "networkpolicies",
+}  # fmt: skip
+"""Short names that kubectl takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cell:
@@ -62,10 +81,46 @@ def question(verb: str, resource: str, *, namespace: str = "", name: str = "", p
     """
     if not resource:
         return AccessTuple(verb or "get", path=f"/{path.lstrip('/')}", is_resource=False)
-    kind, _, subresource = resource.partition("/")
-    plain, _, group = kind.partition(".")
+    kind, _, subresource = resource.lower().partition("/")
+    plain, has_group, group = kind.partition(".")
+    plain = _SHORT.get(plain, plain)
+    if not has_group:
+        plain = f"{plain}s" if plain not in _GROUPS and f"{plain}s" in _GROUPS else plain
+        group = _GROUPS.get(plain, "")
+    if (group, plain) in rules.CLUSTER_SCOPED and plain != "namespaces":
+        namespace = ""
     asked = "create" if subresource in EXEC_FAMILY else verb
     return AccessTuple(asked, group, "", plain, subresource, namespace, name)
+
+
+def granted(cell: Cell) -> str:
+    """Say which role of somebody's this hangs on, and where it was granted."""
+    verdict = cell.verdict
+    return f"{verdict.roles[-1]} on {verdict.where}" if verdict.roles else ""
+
+
+def sentence(cell: Cell) -> str:
+    """Say all of a cell in one sentence."""
+    verdict = cell.verdict
+    role = f"; role: {granted(cell)}" if granted(cell) else ""
+    risk = f"; it {cell.risk}" if cell.risk and verdict.allowed else ""
+    return f"{cell.verb} {cell.resource}: {'yes' if verdict.allowed else 'no'}, {verdict.rule}{role}{risk}"
+
+
+def rows(cells: Iterable[Cell]) -> list[tuple[str, dict[str, Cell]]]:
+    """Return cells as a table: each resource with its cells by verb."""
+    found: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.resource, {})[cell.verb] = cell
+    return list(found.items())
+
+
+def reasons(cells: Iterable[Cell]) -> dict[tuple[str, str], int]:
+    """Number each rule, with the role that it was asked for, in the order in which a table shows them."""
+    found: dict[tuple[str, str], int] = {}
+    for cell in cells:
+        found.setdefault((cell.verdict.rule, granted(cell)), len(found) + 1)
+    return found
 
 
 def answer(rights: Rights, place: Place, access: AccessTuple) -> Cell:

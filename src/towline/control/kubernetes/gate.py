@@ -9,7 +9,7 @@ waits. Everything that is not allowed by a step is refused, and unknown clusters
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Gate:
         records: audit.Records,
         connectors: Connectors,
         figures: Figures,
+        origin: Callable[[], str],
     ) -> None:
         self._base_host = settings.kubernetes_host
         self._most = settings.kubernetes_requests_per_user
@@ -59,6 +60,7 @@ class Gate:
         self._records = records
         self._connectors = connectors
         self._figures = figures
+        self._origin = origin
         self.route = Later(self.decide, self.refusal)
 
     def decide(self, head: RequestHead, peer: Peer, request_id: str) -> Decided | Coroutine[Any, Any, Decided]:
@@ -141,12 +143,17 @@ class Gate:
         if claims_impersonation(asked.fields):
             return words.answer(403, words.IMPERSONATES, word="impersonation")
         if not verdict.allowed:
-            return words.answer(403, _forbidden(asked, verdict), word="forbidden")
+            return words.answer(403, self._forbidden(asked, verdict.rule), word="forbidden")
         if self._records.is_full:
             return words.answer(503, "the audit log cannot be written, so nothing is let through", word="audit_full")
         if self._visits.of_user(owner) >= self._most:
             return words.answer(429, f"{self._most} requests of yours are open already", word="too_many")
         return None
+
+    def _forbidden(self, asked: Asked, rule: str) -> str:
+        cluster, access = asked.address.cluster, asked.access
+        page = f"{self._origin()}{words.explained_at(cluster, access)}"
+        return f"{words.forbidden(cluster, access, rule)}; what you may do: {page}"
 
     async def _after_record(self, event: Draft, route: ToCluster) -> Decided:
         try:

@@ -15,6 +15,7 @@ from towline.control.access.dependencies import Access, Permission
 from towline.control.access.permissions import Resource
 from towline.control.clusters.models import Cluster
 from towline.control.errors import ApiError, ErrorCode, not_found
+from towline.control.kubernetes import words
 from towline.control.kubernetes.grants import DISCOVERY, judge
 from towline.control.kubernetes.inventory import Freshness, KubernetesInventory
 from towline.control.kubernetes.places import Place
@@ -32,6 +33,8 @@ class Here:
     fresh: Freshness
     restricted: bool
     namespaces: tuple[str, ...]
+    measured: bool = False
+    """True where a metrics server tells what nodes and pods use."""
 
     def may(self, asked: AccessTuple) -> bool:
         """Tell whether the gate would let a request pass."""
@@ -41,9 +44,8 @@ class Here:
         """Go on only with what the gate would let pass. Raises: ApiError: forbidden."""
         verdict = judge(self.access.rights, self.place, asked)
         if not verdict.allowed:
-            what = f"{asked.verb} {asked.kind}"
-            where = f" in namespace {asked.namespace}" if asked.namespace else ""
-            raise ApiError(ErrorCode.FORBIDDEN, f"you may not {what}{where} on {self.place.name}: {verdict.rule}")
+            link = {"page": words.explained_at(self.place.name, asked), "page_title": "See what you may do here"}
+            raise ApiError(ErrorCode.FORBIDDEN, words.forbidden(self.place.name, asked, verdict.rule), detail=link)
 
     def context(self, tab: str) -> dict[str, Any]:
         """Return what every template of these pages needs."""
@@ -60,10 +62,10 @@ class Here:
 
 def tabs(name: str, manages: bool, *, restricted: bool = False) -> list[tuple[str, str, str]]:
     """Return the tabs of a Kubernetes cluster."""
-    words = ["overview", "workloads", "pods", *([] if restricted else ["nodes"]), "events"]
-    words += ["settings"] if manages else []
+    keys = ["overview", "workloads", "pods", *([] if restricted else ["nodes"]), "events", "access"]
+    keys += ["settings"] if manages else []
     base = f"/clusters/{name}"
-    return [(word, base if word == "overview" else f"{base}/{word}", word.capitalize()) for word in words]
+    return [(key, base if key == "overview" else f"{base}/{key}", key.capitalize()) for key in keys]
 
 
 def is_kubernetes(capabilities: Iterable[Any]) -> bool:
@@ -87,7 +89,7 @@ async def here(request: HTTPConnection, access: Access, cluster: str) -> Here:
     found = await inventory.about(access, cluster)
     if not is_kubernetes(found.row.capabilities) and found.freshness.state == "unknown":
         raise ApiError(ErrorCode.NOT_FOUND, f"the agent of {cluster} serves no Kubernetes")
-    return Here(access, place, found.row, found.freshness, found.restricted, found.namespaces)
+    return Here(access, place, found.row, found.freshness, found.restricted, found.namespaces, found.measured)
 
 
 def _name(one: Any) -> str:

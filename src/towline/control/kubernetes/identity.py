@@ -15,8 +15,17 @@ SESSION_KEY = "towline.dev/session"
 
 def identity_of(actor: Actor, roles: tuple[str, ...]) -> streams.Kube:
     """Return the identity of a request. Raises: BadIdentity: one that must never reach a cluster."""
-    user = f"{PREFIX}{actor.username}" if actor.user_id else f"{PREFIX}robot:{actor.token_id}"
-    groups = tuple(f"{ROLE_PREFIX}{role}" for role in roles)
+    user, groups = user_of(actor), groups_of(roles)
     extra: dict[str, tuple[str, ...]] = {SESSION_KEY: (actor.token_id or actor.session_id,)}
     check(Identity(user, groups, extra))
     return streams.Kube(user=user, groups=groups, extra=extra)
+
+
+def user_of(actor: Actor) -> str:
+    """Return the name that somebody has inside a cluster."""
+    return f"{PREFIX}{actor.username}" if actor.user_id else f"{PREFIX}robot:{actor.token_id}"
+
+
+def groups_of(roles: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the groups inside a cluster that go with roles."""
+    return tuple(f"{ROLE_PREFIX}{role}" for role in roles)

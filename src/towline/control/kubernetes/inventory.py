@@ -90,6 +90,8 @@ class About:
     restricted: bool
     namespaces: tuple[str, ...]
     """Names of those that are known and seen, in order."""
+    measured: bool
+    """True where the cluster tells what nodes and pods use."""
 
 
 class KubernetesInventory:
@@ -122,7 +124,8 @@ class KubernetesInventory:
             row, seen = await self._require(tx, access, cluster)
             known = await repository.cluster(tx, row.id)
             names = await repository.names_of(tx, row.id, "namespaces", repository.within(seen))
-            return About(row, freshness(row, known, self._clock.now()), seen is not None, tuple(names))
+            measured = known is not None and known.metrics
+            return About(row, freshness(row, known, self._clock.now()), seen is not None, tuple(names), measured)
 
     async def page(
         self, access: Access, cluster: str, section: str, asked: ListQuery, wanted: Wanted

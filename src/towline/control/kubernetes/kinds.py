@@ -40,6 +40,8 @@ class Kind:
 
 
 PODS = Kind("pods", "Pod")
+POD_METRICS = Kind("pods", "PodMetrics", "metrics.k8s.io", "v1beta1")
+"""Served where a metrics server runs; it has no page of its own."""
 KINDS: Mapping[str, Kind] = {
     kind.resource: kind
     for kind in (

@@ -12,7 +12,7 @@ from towline.aio.streams import StreamError
 from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.kubernetes import heading, pod_rows, shells, views
-from towline.control.kubernetes.kinds import KINDS, NAME, PODS, Kind, page_of
+from towline.control.kubernetes.kinds import KINDS, NAME, POD_METRICS, PODS, Kind, page_of
 from towline.control.kubernetes.pod_logs import LogStream, Wanted
 from towline.control.kubernetes.talking import ClusterSaid, Talker
 from towline.control.streams import sockets
@@ -57,15 +57,18 @@ async def object_page(
     """Show one object: its state and why, its containers or pods, conditions and events."""
     here, kind = await heading.here(request, access, cluster), kind_of(resource)
     talker = talker_of(request)
-    found, told = await asyncio.gather(
-        talker.get(access, here.row.name, kind.path(namespace, name)), _events(here, talker, kind, namespace, name)
+    found, told, used = await asyncio.gather(
+        talker.get(access, here.row.name, kind.path(namespace, name)),
+        _events(here, talker, kind, namespace, name),
+        _usage(here, talker, kind, namespace, name),
     )
     pods = await _pods(here, talker, namespace, found) if kind.has_pods else None
     head = object_head(here, kind, namespace, name, found, "overview", reason=_reason(pods or ()))
     template = "kubernetes/pod.html" if kind is PODS else "kubernetes/object.html"
     page: Response = request.app.state.control.web.page(
         request, template, containers=views.containers(found), conditions=views.conditions(found.get("status") or {}),
-        events=told, facts=views.facts(found), pods=pods, object_labels=found["metadata"].get("labels") or {},
+        events=told, usage=used, facts=views.facts(found), pods=pods,
+        object_labels=found["metadata"].get("labels") or {},
         data=sorted((found.get("data") or {}).items()), created_at=found["metadata"].get("creationTimestamp"), **head,
     )  # fmt: skip
     return page
@@ -82,6 +85,18 @@ async def _events(
     except ClusterSaid:
         return None
     return views.events(found)
+
+
+async def _usage(
+    here: heading.Here, talker: Talker, kind: Kind, namespace: str, name: str
+) -> dict[str, tuple[float, float]]:
+    """Return what the containers of a pod use; nothing where nobody measures, or the user may not see it."""
+    if kind is not PODS or not here.measured:
+        return {}
+    try:
+        return views.usage(await talker.get(here.access, here.row.name, POD_METRICS.path(namespace, name)))
+    except ClusterSaid:
+        return {}
 
 
 async def _pods(here: heading.Here, talker: Talker, namespace: str, found: Any) -> list[pod_rows.Row] | None:
@@ -147,7 +162,7 @@ def may_do(here: heading.Here, kind: Kind, namespace: str, name: str) -> dict[st
 
 @router.get(f"{POD}/logs")
 async def logs_page(
-    request: Request, access: LogReader, cluster: str, namespace: Word, name: Word, container: ContainerName = "",
+    request: Request, access: Reader, cluster: str, namespace: Word, name: Word, container: ContainerName = "",
     previous: bool = False, since: str = "",
 ) -> Response:  # fmt: skip
     """Show the log of a pod: of one container or of all of them, of now or of before the last restart."""
@@ -189,7 +204,7 @@ async def log_stream(
 
 @router.get(f"{POD}/terminal")
 async def terminal_page(
-    request: Request, access: ShellUser, cluster: str, namespace: Word, name: Word, container: ContainerName = ""
+    request: Request, access: Reader, cluster: str, namespace: Word, name: Word, container: ContainerName = ""
 ) -> Response:
     """Show a terminal in a running container."""
     here = await heading.here(request, access, cluster)

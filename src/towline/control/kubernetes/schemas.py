@@ -34,7 +34,8 @@ class AccessOut(BaseModel):
     cluster: str
     namespace: str
     user: str
-    """Who the caller is inside the cluster; its own RBAC is asked as well. Empty: nobody, because no role reaches."""
+    """Who the caller, or who was asked about, is inside the cluster; its own RBAC is asked as well. Empty: nobody,
+    because no role reaches, or a role that was asked about."""
     groups: list[str]
     answers: list[CellOut]
 

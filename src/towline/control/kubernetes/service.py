@@ -34,7 +34,10 @@ class KubernetesAccess:
         self.records = Records(control.db, control.audit, clock, reads=settings.kubernetes_audit_reads)
         self.visits = Visits(control, self.places, self.bearers, self.records, figures)
         self.connectors = Connectors(control.fleet.links)
-        self.gate = Gate(settings, self.bearers, self.places, self.visits, self.records, self.connectors, figures)
+        self.gate = Gate(
+            settings, self.bearers, self.places, self.visits, self.records, self.connectors, figures,
+            lambda: control.addresses().origin,
+        )  # fmt: skip
         self.talker = Talker(self.gate)
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ import msgspec
 import yaml
 
 from towline.kube.objects import Pod
+from towline.kube.quantities import BadQuantity, parse_quantity
 from towline.kube.troubles import pod_trouble
 
 Json = Mapping[str, Any]
@@ -63,6 +64,19 @@ def _container(spec: Json, status: Json, kind: str) -> dict[str, Any]:
         "ports": ", ".join(str(port.get("containerPort", "")) for port in spec.get("ports") or ()),
         "asks": _amounts(resources.get("requests")), "at_most": _amounts(resources.get("limits")),
     }  # fmt: skip
+
+
+def usage(found: Json) -> dict[str, tuple[float, float]]:
+    """Return the cores and bytes that each container of a pod uses, from what the metrics API says."""
+    told = {str(one.get("name", "")): one.get("usage") or {} for one in found.get("containers") or ()}
+    return {name: (_amount(one.get("cpu")), _amount(one.get("memory"))) for name, one in told.items()}
+
+
+def _amount(text: Any) -> float:
+    try:
+        return parse_quantity(str(text))
+    except BadQuantity:
+        return 0.0
 
 
 def _amounts(found: Any) -> str:

@@ -8,10 +8,12 @@ redirect; never an HTML page. Pure. Source: kubernetes.md 1.4.
 from __future__ import annotations
 
 from collections.abc import Callable
+from urllib.parse import urlencode
 
 from towline.gateway.errors import UpstreamError
 from towline.gateway.interfaces import Answer
 from towline.kube import status
+from towline.kube.access import AccessTuple
 
 NO_TOKEN = "send a token of Towline: `towline kubeconfig` writes a configuration that does"  # noqa: S105 - words
 BAD_TOKEN = "the token is unknown, expired or revoked"  # noqa: S105
@@ -19,6 +21,9 @@ NOT_A_CLUSTER = "this address names no cluster; it is /k8s/clusters/NAME, in low
 IMPERSONATES = "impersonation (--as) is not served: Towline says itself who a request is made for"
 BAD_UPGRADE = "this request cannot be upgraded; only exec, attach, port-forward and proxy can"
 TOKEN_IN_PROTOCOL = "a token in Sec-WebSocket-Protocol is not taken; send it as Authorization"  # noqa: S105
+
+LONGEST_PATH = 200
+"""Characters of a path that an address in a sentence repeats."""
 
 
 def answer(code: int, message: str, *, word: str = "") -> Answer:
@@ -31,6 +36,25 @@ def answer(code: int, message: str, *, word: str = "") -> Answer:
 def unknown_cluster(name: str) -> Answer:
     """The same words whether the cluster does not exist or the caller may not see it."""
     return answer(404, f'there is no cluster "{name}" here that you may see', word="unknown_cluster")
+
+
+def forbidden(cluster: str, access: AccessTuple, rule: str) -> str:
+    """Say who may not do what, and by which rule."""
+    what = f"{access.verb} {access.kind}" if access.is_resource else f"{access.verb} {access.path}"
+    where = f" in namespace {access.namespace}" if access.namespace else ""
+    return f"you may not {what}{where} on {cluster}: {rule}"
+
+
+def explained_at(cluster: str, access: AccessTuple) -> str:
+    """Return where on this server somebody finds what they may do, with this question asked already."""
+    asked = {"verb": access.verb}
+    if access.is_resource:
+        plain = f"{access.resource}.{access.group}" if access.group else access.resource
+        asked |= {"resource": f"{plain}/{access.subresource}" if access.subresource else plain}
+        asked |= {"namespace": access.namespace} if access.namespace else {}
+    else:
+        asked |= {"resource": access.path[:LONGEST_PATH]}
+    return f"/clusters/{cluster}/access?{urlencode(asked, safe='/')}"
 
 
 def lost(name: str, status_code: int, code: str, message: str, error: UpstreamError | None) -> Answer:
@@ -49,7 +73,7 @@ def lost(name: str, status_code: int, code: str, message: str, error: UpstreamEr
     return answer(502, f"the connection to {name} was lost before it answered", word="cut")
 
 
-_CUT = {"unauthenticated": 401, "access_lost": 403, "stopping": 503}
+_CUT = {"unauthenticated": 401, "access_lost": 403, "stopping": 503, "unrecordable": 403, "recording_lost": 403}
 
 
 def _cause(error: UpstreamError) -> str:

@@ -147,3 +147,17 @@ def test_dates_in_yaml_stay_text_of_json() -> None:
 )
 def test_the_end_of_a_command_is_read_from_its_status(status: bytes, code: int) -> None:
     assert shells.ending(status)["code"] == code
+
+
+def test_usage_is_told_for_each_container_and_nonsense_counts_as_nothing() -> None:
+    told = {
+        "containers": [
+            {"name": "main", "usage": {"cpu": "12345678n", "memory": "2Mi"}},
+            {"name": "side", "usage": {"cpu": "?", "memory": "-"}},
+            {"name": "new"},
+        ]
+    }
+    used = views.usage(told)
+    assert used["main"] == (pytest.approx(0.012345678), 2 * 1024 * 1024)
+    assert (used["side"], used["new"]) == ((0.0, 0.0), (0.0, 0.0))
+    assert views.usage({}) == {}

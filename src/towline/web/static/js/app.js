@@ -105,6 +105,9 @@ function later(form) {
   }, 200);
 }
 
+// On a narrow screen the tab that is open may lie outside of the row of tabs.
+for (const tab of all(".tabs [aria-current]")) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+
 // -- theme ---------------------------------------------------------------------------------------
 for (const control of all("[data-theme-choice]")) {
   control.addEventListener("click", () => {
