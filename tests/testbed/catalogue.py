@@ -13,6 +13,7 @@ from tests.testbed import (
     haproxy,
     images,
     kubectl,
+    metrics_server,
     nginx,
     pebble,
     postgres,
@@ -98,6 +99,7 @@ PARTS: dict[str, Part] = {
     "bases": Part(_bases, lambda: bases.status() if engine.answers() else "no engine answers"),
     "kubectl": Part(kubectl.ensure, kubectl.status),
     "pebble": Part(pebble.ensure, pebble.status, pebble.down),
+    "metrics-server": Part(metrics_server.build, metrics_server.status, lambda: metrics_server.stop(Cluster())),
     "kubernetes": Part(_kubernetes, lambda: Cluster().status(), lambda: Cluster().down()),
 }
 # What `up` brings up when nobody names parts; the others are costly and wait until a test needs them.
@@ -114,6 +116,7 @@ USUAL = (
     "registry",
     "kubectl",
     "pebble",
+    "metrics-server",
     "kubernetes",
 )
 

@@ -135,10 +135,15 @@ class Cluster:
 
     def api(self, path: str) -> bytes:
         """Ask the API server as the administrator. Raises: OSError."""
+        return self.send("GET", path)
+
+    def send(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> bytes:
+        """Send a request to the API server as the administrator. Raises: OSError; HTTPError is one."""
         token = (self.home / "tokens.csv").read_text().split(",")[0]
         request = urllib.request.Request(
-            f"https://127.0.0.1:{self.api_port}{path}", headers={"Authorization": f"Bearer {token}"}
+            f"https://127.0.0.1:{self.api_port}{path}", body, {"Authorization": f"Bearer {token}"}, method=method
         )
+        request.add_header("Content-Type", kind)
         trust = ssl.create_default_context(cafile=str(self.home / "authority.crt"))
         with urllib.request.urlopen(request, timeout=API_TIMEOUT, context=trust) as answer:
             return bytes(answer.read())
