@@ -138,3 +138,20 @@ def test_missing_pongs_end_the_client_after_a_minute(unanswered: tuple[float, Go
     assert shell.wait(90) != 0
     assert 50 < shell.ended_at - began < 80
     assert shell.stderr
+
+
+# beside 41
+def test_redirect_to_the_api_servers_own_address_stays_on_the_way_through_towline(
+    meddling: MeddlingApi, ada: User, stack: Stack
+) -> None:
+    where = {
+        f"https://127.0.0.1:{meddling.port}/api/v1/?limit=1": (301, "/k8s/clusters/meddled/api/v1/?limit=1"),
+        "/api/v1/": (301, "/k8s/clusters/meddled/api/v1/"),
+        f"https://127.0.0.1:{meddling.port + 1}/api/v1/": (502, None),
+        "https://elsewhere.test/api/v1/": (502, None),
+    }
+    with ada.http(base_url=stack.server("meddled"), follow_redirects=False) as api:
+        for named, expected in where.items():
+            meddling.script = lambda call, named=named: call.answer("301 Moved", b"", f"Location: {named}")
+            answer = api.get("/api/v1")
+            assert (answer.status_code, answer.headers.get("location")) == expected, named

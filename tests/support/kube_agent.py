@@ -28,6 +28,7 @@ from towline.agent.policy import LocalPolicy
 from towline.agent.settings import AgentSettings
 from towline.agent.streams.router import StreamRouter
 from towline.aio.tasks import TaskOwner
+from towline.control.kubernetes import profiles
 from towline.tunnel.opening import TunnelStream
 from towline.wire import streams
 from towline.wire.http1 import ResponseBuffer, ResponseHead, parse_response_head
@@ -73,8 +74,11 @@ class Admin:
         return found
 
 
-def make_agent_account(admin: Admin, namespace: str) -> str:
-    """Make a namespace with the agent's ServiceAccount and the default rights. Returns: its token."""
+def make_agent_account(admin: Admin, namespace: str, *, inventory: bool = False) -> str:
+    """Make a namespace with the agent's ServiceAccount that may impersonate and read a little. Returns: its token.
+
+    Args: inventory: may read what the default profile lets an agent read, too.
+    """
     rbac, core = "/apis/rbac.authorization.k8s.io/v1", f"/api/v1/namespaces/{namespace}"
     groups = [f"towline:role:{role}" for role in ROLES]
     extras = ["userextras/towline.dev/session", "userextras/towline.dev/request-id"]
@@ -84,6 +88,11 @@ def make_agent_account(admin: Admin, namespace: str) -> str:
         {"apiGroups": ["authentication.k8s.io"], "resources": extras, "verbs": ["impersonate"]},
         {"apiGroups": [""], "resources": ["nodes", "pods", "secrets"], "verbs": ["get", "list", "watch"]},
     ]
+    if inventory:
+        rules += [
+            {"apiGroups": list(one.groups), "resources": list(one.resources), "verbs": list(one.verbs)}
+            for one in (*profiles.INVENTORY, *profiles.NODE_STATS)
+        ]
     subject = {"kind": "ServiceAccount", "name": "agent", "namespace": namespace}
     admin.apply("/api/v1/namespaces", _object("v1", "Namespace", namespace))
     admin.apply(f"{core}/serviceaccounts", _object("v1", "ServiceAccount", "agent"))

@@ -131,7 +131,7 @@ class Stack:
 
     def agent_config(self, name: str, port: int, authority: Path) -> None:
         """Write the kubeconfig of an agent: as its ServiceAccount, to this port."""
-        token = make_agent_account(self.admin, self.namespace)
+        token = make_agent_account(self.admin, self.namespace, inventory=True)
         content = configuration.kubeconfig(f"https://127.0.0.1:{port}", authority, "agent", token)
         configuration.write(self.folder / f"{name}.kubeconfig", content)
 
