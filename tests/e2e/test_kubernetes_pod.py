@@ -1,17 +1,14 @@
 """The agent as a real pod of a real cluster: the project's own image, the generated manifest, one key for all pods."""
 
-import json
 import subprocess
 from collections.abc import Iterator
-from typing import Any, Self
 
 import pytest
 import yaml
-from tests.support.kube_agent import Admin
-from tests.support.kubernetes_stack import SERVER, Stack
-from tests.support.product import PASSWORD, wait_for
+from tests.support.pod_stack import IMAGE, NAME, PodStack
+from tests.support.product import wait_for
 from tests.testbed import bases, kubectl, paths
-from tests.testbed.kubernetes import configuration, node
+from tests.testbed.kubernetes import node
 from tests.testbed.kubernetes.cluster import Cluster
 
 from towline.control.kubernetes.manifest import Place, render
@@ -20,67 +17,8 @@ from towline.control.kubernetes.profiles import Profile
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.docker, pytest.mark.root, pytest.mark.timeout(600)]
 
-IMAGE = "towline-test/agent-pod:1"
-NAME = "pods-1"
 NAMESPACE = "k6-agent"
 JOIN_TIMEOUT = 120.0
-
-
-class PodStack(Stack):
-    """A control plane that pods reach, at the address of their node."""
-
-    def __enter__(self) -> Self:
-        self.admin = Admin(self.cluster)
-        (self.folder / "password").write_text(PASSWORD)
-        try:
-            self.start_server()
-            self.owner = self.log_in("root")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def start_server(self) -> None:
-        values = {
-            **SERVER,
-            "LISTEN": f"{configuration.NODE_ADDRESS}:{self.port}",
-            "HOSTNAMES": configuration.NODE_ADDRESS,
-            "DATA_FOLDER": str(self.folder / "server"),
-            "ADMIN_PASSWORD_FILE": str(self.folder / "password"),
-        }
-        self._start("server", {f"TOWLINE_SERVER_{name}": value for name, value in values.items()}, "server", "run")
-        wait_for(self._answers, "the server", 60)
-
-    @property
-    def url(self) -> str:
-        return f"https://{configuration.NODE_ADDRESS}:{self.port}"
-
-    def manifest(self, **wanted: Any) -> dict[str, Any]:
-        with self.http(self.owner.token) as client:
-            body = {"image": IMAGE, "pull_policy": "Never", "namespace": NAMESPACE, "server": self.url, **wanted}
-            answer = client.post(f"/api/v1/clusters/{NAME}/kubernetes/manifest", json=body)
-        assert answer.status_code == 201, answer.text
-        made: dict[str, Any] = answer.json()
-        return made
-
-    def shown(self) -> dict[str, Any]:
-        with self.http(self.owner.token) as client:
-            shown: dict[str, Any] = client.get(f"/api/v1/clusters/{NAME}").json()
-        return shown
-
-    def directly(self, *words: str, content: str = "") -> str:
-        """kubectl as the cluster's administrator."""
-        command = [str(self.clients.kubectl()), "--kubeconfig", str(self.cluster.kubeconfig), *words]
-        done = subprocess.run(command, input=content, capture_output=True, text=True, timeout=120)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def pods(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(self.directly("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]
-        return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
-
-    def logs(self) -> str:
-        return self.directly("logs", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=towline-agent", "--tail=30")
 
 
 @pytest.fixture(scope="module")

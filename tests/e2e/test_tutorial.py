@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from tests.support.product import PASSWORD, Product, wait_for
+from tests.support.tutorials import commands, first_file
 from tests.testbed import images
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(300)]
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "tutorial" / "first-deploy.md"
-CONSOLE = re.compile(r"```console\n(.*?)```", re.DOTALL)
-COMPOSE = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 
 
 @pytest.fixture
@@ -25,15 +24,9 @@ def product(tmp_path: Path, docker_engine: str) -> Iterator[Product]:
         running.run("towline remove here/shop --volumes --yes")
 
 
-def commands(page: str) -> list[str]:
-    """Every `$` line of the console blocks."""
-    lines = [line for block in CONSOLE.findall(page) for line in block.splitlines()]
-    return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-
-
 def test_every_command_of_the_tutorial_works_in_its_order(product: Product, tmp_path: Path) -> None:
     page = TUTORIAL.read_text()
-    (tmp_path / "compose.yaml").write_text(COMPOSE.search(page)[1])
+    (tmp_path / "compose.yaml").write_text(first_file(page))
     login = f"towline login {product.url} --user ada --password-file password.txt"
     outputs: dict[str, str] = {}
     for command in commands(page):
