@@ -52,6 +52,8 @@ class Authority:
     folder: Path
     ports: Ports
     running: list[servers.Server] = field(default_factory=list)
+    name_server: str = ""
+    """Address of another DNS server to ask; the challenge server's when empty."""
 
     def __str__(self) -> str:
         return f"{self.directory}, looks at ports {self.ports.http} and {self.ports.tls}"
@@ -69,7 +71,7 @@ class Authority:
     @property
     def dns(self) -> str:
         """Address of the DNS server that it asks; every name is 127.0.0.1 there unless told otherwise."""
-        return f"127.0.0.1:{self.ports.dns}"
+        return self.name_server or f"127.0.0.1:{self.ports.dns}"
 
     @property
     def log(self) -> str:
@@ -109,18 +111,26 @@ class Authority:
 
 
 def start(
-    folder: Path, *, http: int = 0, tls: int = 0, environment: dict[str, str] | None = None, **options: Any
+    folder: Path,
+    *,
+    http: int = 0,
+    tls: int = 0,
+    name_server: str = "",
+    environment: dict[str, str] | None = None,
+    **options: Any,
 ) -> Authority:
     """Start a pair and wait until it answers.
 
-    Args: http, tls: ports at which it looks for answers; free ones when not given. environment: Pebble's own knobs,
-        over `CALM`. options: of its configuration, like `externalAccountBindingRequired=True`.
+    Args: http, tls: ports at which it looks for answers; free ones when not given. name_server: DNS server to ask,
+        `ADDRESS:PORT`; the challenge server when empty. environment: Pebble's own knobs, over `CALM`.
+        options: of its configuration, like `externalAccountBindingRequired=True`.
     """
     authority = _prepared(folder, http, tls, options)
+    authority.name_server = name_server
     program, challenges = build()
     ports = authority.ports
     off = [word for name in ("http01", "https01", "tlsalpn01") for word in (f"-{name}", "")]
-    listen = ["-dnsserver", authority.dns, "-management", f"127.0.0.1:{ports.records}", "-defaultIPv6", ""]
+    listen = ["-dnsserver", f"127.0.0.1:{ports.dns}", "-management", f"127.0.0.1:{ports.records}", "-defaultIPv6", ""]
     knobs = [f"{name}={value}" for name, value in {**CALM, **(environment or {})}.items()]
     env = shutil.which("env") or "/usr/bin/env"
     run = [env, *knobs, program, "-config", folder / "pebble.json", "-strict=true", "-dnsserver", authority.dns]

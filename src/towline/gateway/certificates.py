@@ -71,6 +71,8 @@ class Certificates:
     def __init__(self, own: TlsProvider, *, max_contexts: int = MAX_CONTEXTS) -> None:
         self.is_strict = False
         self.own_names: Collection[str] = frozenset()
+        self.kept_names: Collection[str] = frozenset()
+        """Own names that are shown the own certificate whatever else there is: agents pinned it."""
         self.refused: Counter[str] = Counter()
         """Handshakes that were ended, by reason."""
         self._own = own
@@ -139,6 +141,8 @@ class Certificates:
         if alert is not None or name is None:
             return alert
         asked = name.lower()
+        if asked in self.kept_names:
+            return None
         material = self.find(asked)
         if material is not None:
             connection.context = self._context(material)

@@ -1,0 +1,51 @@
+"""The plain port beside the one for everything: challenges and redirects, behind the same limits as the edge.
+
+A second edge without TLS; nothing behind it but its router. It is closed before the first one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from urllib.parse import urlsplit
+
+from towline.control.app import ControlPlane
+from towline.control.certificates.routing import HTTPS_PORT, RedirectToHttps
+from towline.control.errors import StartupError
+from towline.gateway.edge import Edge
+from towline.gateway.errors import UpstreamUnreachable
+from towline.gateway.interfaces import ConnectorProtocol, Peer
+from towline.gateway.options import EdgeOptions
+
+
+class Nowhere:
+    """What the plain port has instead of an API and of agents' links: both need TLS."""
+
+    def connect(self, protocol: ConnectorProtocol, first_bytes: bytes) -> None:
+        protocol.connection_failed(UpstreamUnreachable("nothing is served without TLS"))
+
+    def accept(self, transport: asyncio.Transport, head_bytes: bytes, peer: Peer) -> None:
+        transport.abort()
+
+
+def plain_edge(control: ControlPlane, options: EdgeOptions) -> Edge | None:
+    """Return the edge of the plain port, listening; None when the settings want none. Raises: StartupError."""
+    place = control.settings.listen_http
+    if place is None:
+        return None
+    nowhere = Nowhere()
+    router = RedirectToHttps(control.certificates.answers, lambda: https_port(control))
+    edge = Edge(replace(options, plain_for_everybody=True), router=router, api=nowhere, links=nowhere)
+    try:
+        edge.listen(*place)
+    except OSError as error:
+        raise StartupError(f"cannot listen on {control.settings.gateway_listen_http}: {error.strerror}") from error
+    return edge
+
+
+def https_port(control: ControlPlane) -> int:
+    """Return the port at which browsers reach HTTPS: of the public address, else the one that we listen on."""
+    url = urlsplit(control.settings.public_url)
+    if url.scheme == "https":
+        return url.port or HTTPS_PORT
+    return control.port
