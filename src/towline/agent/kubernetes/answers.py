@@ -15,6 +15,11 @@ from towline.wire.http1_body import BodyReader, body_reader
 
 SWITCHING_PROTOCOLS = 101
 _LOCATION = b"location"
+UNAUTHORIZED = 401
+
+
+class NotTaken(Exception):
+    """The API server does not take the agent's credentials. Its answer says so to the wrong one, and is kept."""
 
 
 class Answers:
@@ -23,12 +28,13 @@ class Answers:
     Args: origins: how locations name the API server itself.
     """
 
-    __slots__ = ("_body", "_buffer", "_method", "_origins", "has_switched", "may_switch")
+    __slots__ = ("_body", "_buffer", "_is_own", "_method", "_origins", "has_switched", "may_switch")
 
     def __init__(self, origins: Sequence[bytes] = ()) -> None:
         self._origins = origins
         self._buffer = ResponseBuffer()
         self._method: bytes | None = None
+        self._is_own = True
         self._body: BodyReader | None = None
         self.may_switch = False
         """The last request asked for an upgrade."""
@@ -43,15 +49,16 @@ class Answers:
         """True from a request until the last byte of its answer."""
         return self._method is not None
 
-    def expect(self, method: bytes, *, may_switch: bool) -> None:
-        """A request was sent."""
+    def expect(self, method: bytes, *, may_switch: bool, is_own: bool = True) -> None:
+        """A request was sent. `is_own`: the API server answers itself, and not a workload behind it."""
         self._method = method
+        self._is_own = is_own
         self.may_switch = may_switch
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes; returns what may be passed on: all of it but a head that is not whole.
 
-        Raises: HeadError: the answer cannot be followed, or nobody asked for it.
+        Raises: HeadError: the answer cannot be followed, or nobody asked for it. NotTaken.
         """
         if self._body is None:
             return self._take_heads(data)
@@ -70,6 +77,8 @@ class Answers:
                 break
             data = self._buffer.take()
             head = parse_response_head(raw)
+            if head.status == UNAUTHORIZED and self._is_own:
+                raise NotTaken
             passed.append(raw if head.get(_LOCATION) is None else _with_paths(raw, self._origins))
             if head.status == SWITCHING_PROTOCOLS:
                 passed.append(self._switch(data))

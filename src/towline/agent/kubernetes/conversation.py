@@ -16,7 +16,7 @@ import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from towline.agent.kubernetes.answers import Answers
+from towline.agent.kubernetes.answers import Answers, NotTaken
 from towline.wire.http1 import Framing, HeadError, RequestBuffer, RequestHead, parse_request_head
 from towline.wire.http1_body import BodyReader, ChunkedReader, body_reader
 
@@ -34,6 +34,8 @@ class Passed:
 
     head: bytes
     is_upgrade: bool = False
+    is_proxied: bool = False
+    """A workload behind the API server answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,12 @@ class Moved:
 class Conversation:
     """See the module. After a HeadError both sides must be dropped, except in `from_opener` while `is_quiet`."""
 
-    __slots__ = ("_answers", "_body", "_heads", "_held", "_judge", "state")
+    __slots__ = ("_answers", "_body", "_heads", "_held", "_judge", "_not_taken", "state")
 
-    def __init__(self, judge: Judge, origins: Sequence[bytes] = ()) -> None:
+    def __init__(self, judge: Judge, not_taken: Callable[[], bytes], origins: Sequence[bytes] = ()) -> None:
+        """`not_taken` makes the last answer of a stream whose API server does not take the agent's credentials."""
         self._judge = judge
+        self._not_taken = not_taken
         self._heads = RequestBuffer()
         self._answers = Answers(origins)
         self._body: BodyReader | None = None
@@ -96,7 +100,11 @@ class Conversation:
             return Moved(to_opener=data)
         if self.state is State.ENDING:
             return Moved()
-        moved = Moved(to_opener=self._answers.feed(data))
+        try:
+            moved = Moved(to_opener=self._answers.feed(data))
+        except NotTaken:
+            self.state = State.ENDING
+            return Moved(to_opener=self._not_taken())
         if self._answers.has_switched:
             self.state = State.PIPE
             moved.to_api, self._held = self._held, b""
@@ -150,7 +158,7 @@ class Conversation:
         if verdict.is_upgrade and head.framing is not Framing.NONE:
             raise HeadError(400, "upgrade_with_body", "a request for an upgrade has no body")
         moved.to_api += verdict.head
-        self._answers.expect(head.method, may_switch=verdict.is_upgrade)
+        self._answers.expect(head.method, may_switch=verdict.is_upgrade, is_own=not verdict.is_proxied)
         if verdict.is_upgrade:
             self.state = State.SWITCHING
         elif head.framing is not Framing.NONE:

@@ -69,8 +69,8 @@ class KubeServer:
         identity = admit(target)
         self._rules()
         server = self._credentials.current()
-        gate = Gate(identity, server, self._credentials.current, self._rules)
-        conversation = Conversation(gate.judge, server.origins)
+        gate = Gate(identity, server, self._credentials.current, self._rules, self._credentials.forget)
+        conversation = Conversation(gate.judge, gate.not_taken, server.origins)
         _, far = await self._dial(server, lambda: FarEnd(incoming, conversation, self._clock))
         self._running[far] = gate
         try:

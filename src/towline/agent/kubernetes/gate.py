@@ -27,6 +27,7 @@ from towline.wire.http1 import Framing, RequestHead
 from towline.wire.http1_build import Line, build_answer, build_request_head
 
 _REQUEST_ID = re.compile(rb"[0-9A-Za-z._-]{1,64}")
+NOT_TAKEN = "the cluster does not take the credentials of its agent at the moment"
 _DIRECT_UPGRADE = "without an identity nothing is upgraded"
 
 _log = structlog.get_logger("towline.agent")
@@ -53,7 +54,7 @@ class Gate:
     """Judges the requests of one stream.
 
     Args: server: what the stream is connected to. current: the same with fresh credentials. rules: the local policy,
-    as it is now. Both may raise what their owners raise.
+    as it is now. Both may raise what their owners raise. forget: the credentials were not taken, read them anew.
     """
 
     def __init__(
@@ -62,12 +63,15 @@ class Gate:
         server: ApiServer,
         current: Callable[[], ApiServer],
         rules: Callable[[], KubernetesRules],
+        forget: Callable[[], None] = lambda: None,
     ) -> None:
         self._identity = identity
         self._server = server
         self._current = current
         self._rules = rules
         self._passed: AccessTuple | None = None
+        self._forget = forget
+        self._last: RequestHead | None = None
 
     def __repr__(self) -> str:
         return f"<Gate of {self._identity.user if self._identity else 'the agent itself'}>"
@@ -93,8 +97,16 @@ class Gate:
         upgrade = head.upgrade if heads.upgrade_wanted(access, head.method, head.upgrade) else None
         if upgrade is not None and self._identity is None:
             return self._deny(head, 403, _DIRECT_UPGRADE)
-        self._passed = access
-        return Passed(self._head(head, server, upgrade), upgrade is not None)
+        self._passed, self._last = access, head
+        return Passed(self._head(head, server, upgrade), upgrade is not None, access.is_proxy)
+
+    def not_taken(self) -> bytes:
+        """Return the answer in place of a 401, which would tell the client that its own token is no good."""
+        self._forget()
+        head = self._last
+        assert head is not None
+        _log.warning("credentials not taken", method=head.method.decode())
+        return answer(503, NOT_TAKEN, head.path, head.method == b"HEAD", True)
 
     def withdrawn(self) -> str:
         """Return why the last request that passed would not pass now; empty while it would."""

@@ -17,6 +17,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 UPGRADE = b"GET /exec HTTP/1.1\r\nHost: agent\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 DENIED = b"<denied>"
+NOT_TAKEN = b"<not taken>"
 
 
 def passing(head: RequestHead) -> Passed | Denied:
@@ -30,7 +31,7 @@ class Script:
     """A conversation, and all that came out of it so far."""
 
     def __init__(self, judge: Judge = passing, origins: tuple[bytes, ...] = ()) -> None:
-        self.conversation = Conversation(judge, origins)
+        self.conversation = Conversation(judge, lambda: NOT_TAKEN, origins)
         self.to_api = b""
         self.to_opener = b""
 
@@ -292,3 +293,18 @@ def test_location_on_the_api_server_passes_as_a_path(named: bytes, passed: bytes
             MOVED % passed
         ).replace(b" \r\n", b"\r\n")
         assert script.conversation.is_quiet
+
+
+REFUSED = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwhat"
+
+
+@pytest.mark.parametrize("asked", [GET, UPGRADE, post(b"hello"), post(b"hello")[:-3]])
+@pytest.mark.parametrize("cut", [len(REFUSED), len(REFUSED) - 2, 20])
+def test_refused_credentials_of_the_agent_are_no_answer_to_the_client(asked: bytes, cut: int) -> None:
+    script = Script().opener(asked).api(REFUSED[:cut]).api(REFUSED[cut:])
+    assert (script.to_opener, script.state) == (NOT_TAKEN, State.ENDING)
+
+
+def test_workload_that_wants_a_password_says_so_itself() -> None:
+    script = Script(lambda head: Passed(b"<x>", is_proxied=True)).opener(GET).api(REFUSED).opener(GET)
+    assert (script.to_opener, script.state) == (REFUSED, State.OPEN)

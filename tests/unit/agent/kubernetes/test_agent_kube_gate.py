@@ -251,3 +251,24 @@ def test_identities_that_nobody_may_have_are_refused(target: Kube) -> None:
 def test_system_authenticated_may_be_named() -> None:
     assert admit(Kube(user="towline:a", groups=("towline:a", "system:authenticated"))) is not None
     assert admit(Kube(direct=True)) is None
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_credentials_that_are_not_taken_are_read_anew_and_the_client_is_not_called_unauthorized(method: str) -> None:
+    forgotten: list[str] = []
+    made = Gate(ALICE, SERVER, lambda: SERVER, KubernetesRules, lambda: forgotten.append("now"))
+    assert isinstance(ask(made, method=method), Passed)
+    head, _, body = made.not_taken().partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"credentials of its agent" in head
+    assert bool(body) == (method != "HEAD")
+    assert forgotten == ["now"]
+
+
+def test_workloads_behind_the_api_server_answer_for_themselves() -> None:
+    proxied = ask(gate(), target="/api/v1/namespaces/shop/pods/web/proxy/private")
+    assert isinstance(proxied, Passed)
+    assert proxied.is_proxied
+    plain = ask(gate())
+    assert isinstance(plain, Passed)
+    assert not plain.is_proxied
