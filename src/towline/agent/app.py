@@ -32,7 +32,7 @@ EXIT_FINAL = 78
 """The control plane removed this agent: a supervisor should not start it again."""
 
 ALIVE_FILE = "alive"
-"""In the state folder; touched every few seconds as long as the event loop runs."""
+"""In the state folder; written every few seconds as long as the event loop runs, with the number of its tasks."""
 
 _log = structlog.get_logger("towline.agent")
 

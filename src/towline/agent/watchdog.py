@@ -5,6 +5,7 @@ A thread of its own looks at a moment that the loop moves on; when it stays, not
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import faulthandler
 import os
@@ -35,7 +36,7 @@ class Watchdog:
         clock: Clock = REAL_CLOCK,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`sign` is a file that the running loop touches, for a probe that looks from outside."""
+        """`sign` is a file that the running loop writes, with what it runs, for a probe that looks from outside."""
         self._sign = sign
         self._limit = limit
         self._clock = clock
@@ -62,7 +63,7 @@ class Watchdog:
         self._notify.send("WATCHDOG=1")
         if self._sign is not None:
             with contextlib.suppress(OSError):  # a full disk is no reason to be called dead by this process itself
-                self._sign.touch()
+                self._sign.write_text(f"{len(asyncio.all_tasks())} tasks\n")
         self._timer = self._clock.call_later(TICK, self._tick)
 
     def _watch(self, end: Callable[[], None]) -> None:

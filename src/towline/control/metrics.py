@@ -4,6 +4,7 @@ scrape time. Features add their own to `Metrics.registry`.
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -45,6 +46,8 @@ class Metrics:
         )
         self.throttled = Counter("towline_throttled", "Requests refused by a rate limit.", registry=self.registry)
         self.streams_open = Gauge("towline_api_streams_open", "Streams of users that are open.", registry=self.registry)
+        tasks = Gauge("towline_tasks", "Tasks of the event loop: what leaks shows here first.", registry=self.registry)
+        tasks.set_function(_running_tasks)
 
     def __repr__(self) -> str:
         return "<Metrics>"
@@ -52,6 +55,13 @@ class Metrics:
     def render(self) -> tuple[bytes, str]:
         """Return the text of a scrape and its media type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST
+
+
+def _running_tasks() -> float:
+    try:
+        return float(len(asyncio.all_tasks()))
+    except RuntimeError:
+        return 0.0  # rendered outside of a loop
 
 
 class RequestMeter:
