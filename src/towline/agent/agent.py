@@ -25,11 +25,17 @@ from towline.agent.jobs.runner import Runner
 from towline.agent.jobs.steps import Steps
 from towline.agent.journal import Journal
 from towline.agent.kubernetes import probe
+from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.credentials import Credentials, find_source
+from towline.agent.kubernetes.directory import Directory
 from towline.agent.kubernetes.forward import KubeServer
 from towline.agent.kubernetes.inventory import KubernetesInventory
 from towline.agent.projects.records import Records
+from towline.agent.routes.cluster import ClusterRoutes
+from towline.agent.routes.docker import ComposeRoutes
+from towline.agent.routes.telling import RouteTeller
 from towline.agent.settings import AgentSettings
+from towline.agent.streams.kube_service import KubeServiceServer
 from towline.agent.streams.router import StreamRouter
 from towline.agent.streams.servers import servers
 from towline.agent.uplink.delivery import Delivery
@@ -102,11 +108,18 @@ class Agent:
             before_hello=shared.before_hello if shared is not None else None,
             clock=clock,
         )
+        self.routes = RouteTeller(clock=clock)
+        composed = ComposeRoutes(self.routes, self._policy)
         self.inventory = Inventory(
-            engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed, clock=clock
-        )
+            engine, self.records, told=self._inventory_changed, docker_changed=self._docker_changed,
+            seen=composed.seen, away=composed.away, clock=clock,
+        )  # fmt: skip
         kubernetes = KubeServer(self.kubernetes, self._policy, clock=clock)
-        self.router = StreamRouter(servers(self.host, self.inventory, kubernetes), self.owner, settings.streams_limit)
+        directory = Directory(Api(self.kubernetes), clock=clock)
+        services = KubeServiceServer(directory, self._policy)
+        self.cluster_routes = ClusterRoutes(self.kubernetes, self._policy, self.routes, directory, clock=clock)
+        served = servers(self.host, self.inventory, kubernetes, services)
+        self.router = StreamRouter(served, self.owner, settings.streams_limit)
         self.kube_inventory = KubernetesInventory(self.kubernetes, self._policy, clock=clock)
         self.reports = Reports(
             meter=Meter(state),
@@ -118,10 +131,12 @@ class Agent:
                 streams_open=self._streams_open,
                 time_offset=lambda: self.signer.time_offset,
                 status=lambda: self.keeper.status,
+                is_private=lambda: self.cluster_routes.is_private,
+                routes=lambda: len(self.routes.book),
             ),
             owner=self.owner,
             clock=clock,
-            kubernetes=self.kube_inventory.teller,
+            tellers=(self.kube_inventory.teller, self.routes),
         )
         self.handler = LinkHandler(
             store=self.store,
@@ -153,6 +168,8 @@ class Agent:
             self.runner.resume()
             self.owner.spawn("inventory", self.inventory.run())
             self.owner.spawn("kubernetes inventory", self.kube_inventory.run())
+            self.owner.spawn("routes", self.routes.run())
+            self.owner.spawn("routes of the cluster", self.cluster_routes.run())
             self.owner.spawn("capabilities", self.reports.watch())
             self.owner.spawn("sweeping", self._sweep())
             if self.shared is not None:
@@ -232,6 +249,7 @@ class Agent:
 
     def _settings_changed(self, changed: link.LinkSettings) -> None:
         self.keeper.heartbeat_interval = self.reports.heartbeat_interval = changed.heartbeat_interval
+        self.cluster_routes.choice = changed.watch_ingresses
         self.inventory.interval = self.kube_inventory.teller.interval = changed.inventory_interval
 
     async def _update(self, order: link.Update) -> None:

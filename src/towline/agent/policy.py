@@ -26,6 +26,8 @@ SYSTEM_FILE = Path("/etc/towline/agent-policy.toml")
 FILE_NAME = "policy.toml"
 CAPABILITIES = ("compose", "forward", "exec", "logs", "kubernetes")
 
+SOURCES = ("ingress", "httproute", "compose")
+
 LOOPBACK, OWN, CONTAINERS = "loopback", "own", "containers"
 """Words that stand for addresses in forward targets."""
 
@@ -69,6 +71,16 @@ class KubernetesRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     namespaces: tuple[str, ...] = ("*",)
 
 
+class GatewayRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of this side may have a public name."""
+
+    enabled: bool = True
+    namespaces: tuple[str, ...] = ("*",)
+    """Of Kubernetes services and pods that published requests reach; an ingress controller's own one counts too."""
+    sources: tuple[str, ...] = SOURCES
+    """What may ask for names by itself."""
+
+
 class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy in force."""
 
@@ -77,6 +89,7 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     forward: ForwardRules = ForwardRules()
     exec: ExecRules = ExecRules()
     kubernetes: KubernetesRules = KubernetesRules()
+    gateway: GatewayRules = GatewayRules()
 
     def require(self, capability: str) -> None:
         """Raises: PolicyRefused: the host's owner switched this off."""
@@ -101,6 +114,21 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if not self.kubernetes.enabled:
             raise PolicyRefused("the policy of this host does not allow kubernetes")
         return self.kubernetes
+
+    def require_gateway(self, namespace: str) -> None:
+        """Raises: PolicyRefused: nothing of this namespace may be reached by streams from outside."""
+        self.require("forward")
+        if not self.gateway.enabled:
+            raise PolicyRefused("the policy of this host does not allow the gateway")
+        if not fits(namespace, self.gateway.namespaces):
+            raise PolicyRefused(f"the policy of this host does not publish the namespace {namespace[:100]!r}")
+
+    def may_claim(self, source: str, namespace: str = "") -> bool:
+        """Tell whether a source may ask for names, for a namespace when it has one."""
+        rules = self.gateway
+        if not rules.enabled or source not in rules.sources or "forward" not in self.capabilities:
+            return False
+        return not namespace or fits(namespace, rules.namespaces)
 
     def for_project(self, level: str) -> compose_policy.Policy:
         """Return what a project at a level may ask of this host: the stricter of both."""
@@ -168,6 +196,9 @@ def parse(raw: Mapping[str, Any], source: str) -> LocalPolicy:
     unknown = set(policy.capabilities) - set(CAPABILITIES)
     if unknown:
         raise SettingsError(f"policy {source}: unknown capabilities {sorted(unknown)}; known are {list(CAPABILITIES)}")
+    strange = set(policy.gateway.sources) - set(SOURCES)
+    if strange:
+        raise SettingsError(f"policy {source}: unknown gateway.sources {sorted(strange)}; known are {list(SOURCES)}")
     return policy
 
 
@@ -233,6 +264,6 @@ def _hint(message: str) -> str:
     if "unknown field" not in message:
         return ""
     key = message.split("`")[1]
-    kinds = (LocalPolicy, ComposeRules, ForwardRules, ExecRules, KubernetesRules)
+    kinds = (LocalPolicy, ComposeRules, ForwardRules, ExecRules, KubernetesRules, GatewayRules)
     known = {name: None for kind in kinds for name in kind.__struct_fields__}
     return nearest_hint(key, known)

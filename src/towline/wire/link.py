@@ -336,8 +336,8 @@ class Routes(Message, frozen=True):
     """Counts the messages of this link from 1."""
     more: bool = False
     """The list goes on in the next message, which is `full` too."""
-    sources: tuple[Literal["ingress", "httproute", "compose"], ...] = ()
-    """With `full`: the sources that the agent follows now, so that what they name later is known to be new; empty: all.
+    sources: tuple[Literal["ingress", "httproute", "compose"], ...] | None = None
+    """With `full`: the sources that the agent follows now, so that what they name later is known to be new; None: all.
     An agent that begins to follow another one tells a full list again."""
     claims: tuple[RouteClaim, ...] = ()
     """At most MOST_CLAIMS; one whose ref is known replaces it."""

@@ -53,6 +53,8 @@ def test_cloud_metadata_is_reached_only_by_its_exact_address() -> None:
         ({"forward": {"targets": ["localhost"]}}, "is not HOST:PORT"),
         ({"forward": {"targets": ["10.0.0.0/99:1"]}}, "10.0.0.0/99"),
         ({"compose": {"bind_folders": ["../x"]}}, "not an absolute folder"),
+        ({"gateway": {"sources": ["ingresses"]}}, r"unknown gateway.sources \['ingresses'\]"),
+        ({"gateway": {"namespace": ["shop"]}}, "did you mean 'namespaces'"),
     ],
 )
 def test_wrong_file_is_explained(raw: dict[str, Any], message: str) -> None:
@@ -101,3 +103,33 @@ def test_an_order_never_gets_more_than_the_host_grants(level: Level, **rules: bo
 
     assert asked == stricter(own, asked)
     assert asked == stricter(for_level(level), asked)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"gateway": {"enabled": False}}, "does not allow the gateway"),
+        ({"gateway": {"namespaces": ["web"]}}, "does not publish the namespace 'shop'"),
+        ({"capabilities": ["kubernetes"]}, "does not allow forward"),
+    ],
+)
+def test_gateway_reaches_what_the_owner_lets_it(raw: dict[str, Any], message: str) -> None:
+    found = parse(raw, "policy.toml")
+    with pytest.raises(PolicyRefused, match=message):
+        found.require_gateway("shop")
+    assert not found.may_claim("ingress", "shop")
+
+
+def test_gateway_is_allowed_unless_the_owner_says_otherwise() -> None:
+    LocalPolicy().require_gateway("shop")
+    assert LocalPolicy().may_claim("compose")
+    found = parse({"gateway": {"namespaces": ["shop-*"], "sources": ["ingress"]}}, "policy.toml")
+    found.require_gateway("shop-1")
+    assert found.may_claim("ingress", "shop-1")
+    assert not found.may_claim("httproute", "shop-1")
+
+
+def test_wrong_policy_publishes_nothing() -> None:
+    with pytest.raises(PolicyRefused):
+        DENY_ALL.require_gateway("shop")
+    assert not DENY_ALL.may_claim("compose")

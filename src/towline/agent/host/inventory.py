@@ -19,6 +19,7 @@ from towline.agent.docker.engine import Engine
 from towline.agent.errors import DockerAway, DockerError, DockerNotFound, StorageError
 from towline.agent.projects.drifted import drift_of
 from towline.agent.projects.records import Record, Records
+from towline.agent.routes.compose import has_routes
 from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
@@ -47,7 +48,8 @@ _log = structlog.get_logger("towline.agent")
 class Inventory:
     """The host's containers and projects.
 
-    Args: told: called with what changed. docker_changed: called when the engine came or went.
+    Args: told: called with what changed. docker_changed: called when the engine came or went. seen: called with all
+    containers after each look at some. away: called when there is no engine to look at.
     """
 
     def __init__(
@@ -57,12 +59,16 @@ class Inventory:
         *,
         told: Told,
         docker_changed: Callable[[], None],
+        seen: Callable[[Iterable[Inspected]], None] = lambda _: None,
+        away: Callable[[], None] = lambda: None,
         clock: Clock = REAL_CLOCK,
     ) -> None:
         self._engine = engine
         self._records = records
         self._told = told
         self._docker_changed = docker_changed
+        self._seen = seen
+        self._away = away
         self._clock = clock
         self.interval = 1.0
         """Seconds that changes are gathered; the server's settings may change it."""
@@ -71,6 +77,7 @@ class Inventory:
         self._projects: dict[str, link.Project] = {}
         self._dirty: set[str] = set()
         self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._is_read = False
         self._looking = asyncio.Lock()
 
@@ -113,6 +120,7 @@ class Inventory:
                 _log.info("docker away", reason=str(error))
             except DockerError as error:
                 _log.warning("inventory cannot be read", reason=str(error))
+            self._away()
             self._docker_changed()
             await backoff.wait()
 
@@ -137,8 +145,13 @@ class Inventory:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 with contextlib.suppress(msgspec.DecodeError):
-                    self._dirty.add(_lines.decode(line).actor.id)
+                    self._note(_lines.decode(line))
             self._changed.set()
+
+    def _note(self, event: containers.Event) -> None:
+        self._dirty.add(event.actor.id)
+        if has_routes(event.actor.attributes):
+            self._hurry.set()
 
     async def _tell_changes(self) -> None:
         while True:
@@ -146,11 +159,20 @@ class Inventory:
                 async with asyncio.timeout(REREAD_INTERVAL):
                     await self._changed.wait()
             if self._changed.is_set():
-                await self._clock.sleep(self.interval)
+                await self._gather()
                 self._changed.clear()
                 await self._look_and_tell()
             else:
                 await self._reread()
+
+    async def _gather(self) -> None:
+        """Wait for further changes; what asks for a public name is not kept waiting."""
+        timer = self._clock.call_later(self.interval, self._hurry.set)
+        try:
+            await self._hurry.wait()
+        finally:
+            timer.cancel()
+        self._hurry.clear()
 
     async def _look_and_tell(self) -> None:
         """Look at what has changed, and tell it; one after another, so that whoever waited has been told."""
@@ -192,6 +214,7 @@ class Inventory:
         self._containers, self._projects = found, projects
         if change.containers or change.removed_containers or change.projects or change.removed_projects:
             self._told(change)
+        self._seen(self._inspected.values())
 
     def _projects_of(self, found: dict[str, link.Container]) -> Iterable[link.Project]:
         records = {record.project: record for record in self._records.known()}

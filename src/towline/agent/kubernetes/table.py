@@ -7,13 +7,14 @@ one watcher's share of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from towline.agent.kubernetes.book import Book
 from towline.agent.kubernetes.watches import State
 from towline.kube import objects
 
 T = TypeVar("T")
+Held = TypeVar("Held", contravariant=True)
 Turned = Callable[[State, str], None]
 Allowed = Callable[[str], bool]
 
@@ -52,10 +53,18 @@ class Table(Generic[T]):
         raise AssertionError("each table says what it drops")
 
 
+class Holder(Protocol[Held]):
+    """What a feed fills: a table, or whatever else keeps objects by key."""
+
+    def key(self, found: Held) -> str: ...
+    def put(self, found: Held) -> str: ...
+    def remove(self, key: str) -> None: ...
+
+
 class Feed(Generic[T]):
     """The sink of one watcher over its table: after a list, what the list did not hold is gone."""
 
-    def __init__(self, table: Table[T], turned: Turned) -> None:
+    def __init__(self, table: Holder[T], turned: Turned) -> None:
         self._table = table
         self._turned = turned
         self._keys: set[str] = set()

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -14,7 +15,6 @@ from towline.agent.host import facts
 from towline.agent.host.capabilities import CHECK_INTERVAL, Capabilities
 from towline.agent.host.inventory import Inventory
 from towline.agent.host.measures import Meter
-from towline.agent.kubernetes.telling import Teller
 from towline.agent.policy import LocalPolicy
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.streams import StreamError
@@ -40,6 +40,15 @@ class Counts:
     streams_open: Callable[[], int]
     time_offset: Callable[[], float]
     status: Callable[[], LinkStatus]
+    is_private: Callable[[], bool | None] = lambda: None
+    routes: Callable[[], int] = lambda: 0
+
+
+class Teller(Protocol):
+    """What tells something of its own over whatever link is up."""
+
+    def connected(self, session: Session) -> None: ...
+    def disconnected(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -53,8 +62,8 @@ class Reports:
     counts: Counts
     owner: TaskOwner
     clock: Clock = REAL_CLOCK
-    kubernetes: Teller | None = None
-    """Tells the inventory of the cluster by itself, once it has a link."""
+    tellers: tuple[Teller, ...] = ()
+    """Tell the inventory of the cluster, and routes, by themselves, once they have a link."""
     heartbeat_interval: float = 30.0
     _session: Session | None = None
     _facts: link.Facts | None = None
@@ -74,14 +83,14 @@ class Reports:
         await session.send(self._facts)
         for message in in_parts(self.inventory.snapshot()):
             await session.send(message)
-        if self.kubernetes is not None:
-            self.kubernetes.connected(session)
+        for teller in self.tellers:
+            teller.connected(session)
 
     def disconnected(self) -> None:
         """Keep quiet until the next link."""
         self._session = None
-        if self.kubernetes is not None:
-            self.kubernetes.disconnected()
+        for teller in self.tellers:
+            teller.disconnected()
         self._links += 1
 
     async def watch(self) -> None:
@@ -146,6 +155,8 @@ class Reports:
             jobs_running=self.counts.jobs_running(),
             streams_open=self.counts.streams_open(),
             capabilities=self.capabilities.current,
+            is_private=self.counts.is_private(),
+            gateway_routes=self.counts.routes(),
         )
 
     async def _send_parts(self, session: Session, change: link.Inventory) -> None:

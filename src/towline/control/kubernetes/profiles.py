@@ -79,12 +79,18 @@ def impersonation(users: Sequence[str] = ()) -> tuple[Permission, ...]:
 INVENTORY = (
     Permission("The overview shows nodes with their conditions, and namespaces.", READ, ("nodes", "namespaces")),
     Permission(
-        "The overview shows pods that are not well and why, and events that matter; services and volume claims name "
-        "what a workload needs.", READ, ("pods", "services", "events", "persistentvolumeclaims"),
+        "The overview shows pods that are not well and why, and events that matter; volume claims name what a workload "
+        "needs. Services tell where published ones are, and whether a controller is public.", READ,
+        ("pods", "services", "events", "persistentvolumeclaims"),
     ),
     Permission("The overview shows workloads with ready counts.", READ, WORKLOADS, ("apps",)),
     Permission("The overview shows jobs that failed.", READ, ("jobs", "cronjobs"), ("batch",)),
-    Permission("Ingresses are offered as routes.", READ, ("ingresses", "ingressclasses"), ("networking.k8s.io",)),
+    Permission("Ingresses are offered as routes; their class says who serves them.", READ,
+               ("ingresses", "ingressclasses"), ("networking.k8s.io",)),
+    Permission("HTTPRoutes of the Gateway API are offered as routes.", READ, ("httproutes",),
+               ("gateway.networking.k8s.io",)),
+    Permission("A headless service that is published is reached by its endpoints.", READ, ("endpointslices",),
+               ("discovery.k8s.io",)),
     Permission(
         "The overview shows usage where a metrics server runs.", ("get", "list"), ("nodes", "pods"),
         ("metrics.k8s.io",),

@@ -1,0 +1,146 @@
+"""Following one kind of objects with whatever rights there are: everywhere, else in the namespaces that are named."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from towline.agent.errors import KubernetesError
+from towline.agent.kubernetes.api import Api
+from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT
+from towline.agent.kubernetes.table import Feed
+from towline.agent.kubernetes.watches import Source, State, Watcher
+from towline.agent.policy import fits
+from towline.agent.routes.shelf import Shelf
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+
+DENIED_INTERVAL = 60.0
+"""Seconds, and up to half as much more, before a kind that was denied, or that is not there, is asked for again."""
+MOST_NAMESPACES = 20
+"""Namespaces that are read one by one: each costs one connection for every kind."""
+
+PATIENCE, RETRY_INTERVAL = 120.0, 5.0
+"""Seconds that refusals count for nothing after something was read, and seconds between two attempts meanwhile."""
+
+TurnedOne = Callable[[State, str], None]
+Turned = Callable[[str, State, str], None]
+"""Called with the kind, its state and why: FOLLOWING once every namespace was read, DENIED when nothing may be."""
+
+
+class _Sink(Feed[Any]):
+    """A feed that outlives its watchers, and knows since when it is denied what it once had."""
+
+    def __init__(self, shelf: Shelf[Any], turned: TurnedOne) -> None:
+        super().__init__(shelf, turned)
+        self._tell = turned
+        self._was_read = False
+        self._denied_since: float | None = None
+
+    def turned(self, state: State, reason: str) -> None:
+        if state is State.FOLLOWING:
+            self._was_read, self._denied_since = True, None
+        if state is not State.DENIED:  # what that means is for the follower to say
+            self._tell(state, reason)
+
+    def has_been_denied_for(self, seconds: float, now: float) -> bool:
+        """A watch was denied just now: tell whether that is for good."""
+        since = self._denied_since = now if self._denied_since is None else self._denied_since
+        return not self._was_read or now - since >= seconds
+
+
+class Follower:
+    """Fills shelves. Args: patterns: of the namespaces that the host's policy lets be published."""
+
+    def __init__(
+        self,
+        api: Api,
+        patterns: tuple[str, ...],
+        turned: Turned,
+        *,
+        service_account: Path = SERVICE_ACCOUNT,
+        clock: Clock = REAL_CLOCK,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self._api = api
+        self._patterns = patterns
+        self._turned = turned
+        self._service_account = service_account
+        self._clock = clock
+        self._draw = draw
+
+    async def follow(self, source: Source[Any], shelf: Shelf[Any], *, is_cluster_wide: bool = False) -> None:
+        """Follow one kind for ever. Args: is_cluster_wide: its objects are in no namespace."""
+        while True:
+            names = () if is_cluster_wide else self._named()
+            sink = _Sink(shelf, partial(self._turned, source.kind))
+            why = await self._watch(source, sink)
+            if not names:
+                self._turned(source.kind, State.DENIED, why)
+            sink.clear()
+            if names:
+                await self._follow_named(source, shelf, names)
+            else:
+                await self._clock.sleep(self._pause())
+
+    async def _watch(self, source: Source[Any], sink: _Sink) -> str:
+        """Watch until it is denied for good. Returns: why.
+
+        What was read once is kept through refusals for a while: an API server that has just started answers some
+        before it knows its own rules and kinds.
+        """
+        while True:
+            why = await Watcher(self._api, source, sink, clock=self._clock, draw=self._draw).run()
+            if sink.has_been_denied_for(PATIENCE, self._clock.monotonic()):
+                return why
+            await self._clock.sleep(RETRY_INTERVAL)
+
+    async def _follow_named(self, source: Source[Any], shelf: Shelf[Any], names: tuple[str, ...]) -> None:
+        """Follow one kind in some namespaces, until all of them may be read at once."""
+        unread = set(names)
+        async with TaskOwner(f"routes-{source.kind}") as owner:
+            for name in names:
+                turned = partial(self._turned_in, source.kind, name, unread)
+                owner.spawn(name, self._follow_one(replace(source, namespace=name), shelf, turned))
+            while not await self._may_read(source):
+                await self._clock.sleep(self._pause())
+        shelf.clear()
+
+    async def _follow_one(self, source: Source[Any], shelf: Shelf[Any], turned: TurnedOne) -> None:
+        while True:
+            sink = _Sink(shelf, turned)
+            turned(State.DENIED, await self._watch(source, sink))
+            sink.clear()
+            await self._clock.sleep(self._pause())
+
+    def _turned_in(self, kind: str, name: str, unread: set[str], state: State, reason: str) -> None:
+        """A namespace that may not be read has nothing in it."""
+        if state in (State.FOLLOWING, State.DENIED):
+            unread.discard(name)
+            if not unread:
+                self._turned(kind, State.FOLLOWING, reason)
+
+    def _named(self) -> tuple[str, ...]:
+        """Return the namespaces to read one by one: those of the policy, else the agent's own."""
+        if not any(letter in pattern for pattern in self._patterns for letter in "*?["):
+            return tuple(dict.fromkeys(self._patterns))[:MOST_NAMESPACES]
+        try:
+            own = (self._service_account / "namespace").read_text().strip()
+        except (OSError, UnicodeDecodeError):
+            return ()
+        return (own,) if own and fits(own, self._patterns) else ()
+
+    async def _may_read(self, source: Source[Any]) -> bool:
+        with contextlib.suppress(KubernetesError):
+            async with self._api.connection() as connection:
+                await connection.ask(source.target(limit=1))
+                return True
+        return False
+
+    def _pause(self) -> float:
+        return DENIED_INTERVAL * (1 + self._draw() / 2)
