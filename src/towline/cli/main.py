@@ -37,6 +37,7 @@ MODULES = {
     f"{_COMMANDS}jobs": "jobs",
     f"{_COMMANDS}access": "tokens users",
     f"{_COMMANDS}audit": "audit",
+    f"{_COMMANDS}recordings": "recordings",
     f"{_COMMANDS}completion": "completion",
     "towline.cli.up": "up",
     "towline.cli.server": "server",

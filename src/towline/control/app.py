@@ -36,6 +36,7 @@ from towline.control.kubernetes.service import KubernetesAccess
 from towline.control.metrics import Metrics
 from towline.control.pg_notify import PgNotify
 from towline.control.published import PublishedRoutes
+from towline.control.recordings.service import Recordings
 from towline.control.registries.service import RegistryService
 from towline.control.retention import Retention
 from towline.control.sealing.service import Sealer
@@ -82,9 +83,11 @@ class ControlPlane:
         self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
         self.deployments = deployments_of(self)
         self.published = PublishedRoutes(self)
+        self.recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
         self.features: list[Feature] = [
-            self.tls, self.kube_intake, self.fleet, self.deployments, self.published, self.kubernetes, self.retention,
+            self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.published, self.kubernetes,
+            self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -138,6 +141,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.kubernetes.manifest_api import router as manifests
     from towline.control.kubernetes.tokens_api import router as kubernetes_tokens
     from towline.control.links.api import router as links
+    from towline.control.recordings.api import router as recordings
     from towline.control.registries.api import router as registries
     from towline.control.streams.api import router as streams
     from towline.control.system.api import router as system
@@ -156,6 +160,7 @@ def routers() -> Sequence[APIRouter]:
         deployments,
         jobs,
         streams,
+        recordings,
         install,
         registries,
         bundles,
@@ -176,6 +181,7 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.kubernetes.join_pages import router as join_kubernetes
     from towline.control.kubernetes.object_pages import router as kubernetes_objects
     from towline.control.kubernetes.pages import router as kubernetes
+    from towline.control.recordings.pages import router as recordings
     from towline.control.system.pages import router as system
     from towline.control.web import router as static
 
@@ -192,6 +198,7 @@ def pages() -> Sequence[APIRouter]:
         editor,
         deployments,
         jobs,
+        recordings,
         audit,
         system,
     )

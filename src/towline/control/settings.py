@@ -162,6 +162,29 @@ class Settings(BaseSettings):
         30, ge=1, description="Days that the last known state of an agent that is away is kept."
     )
 
+    keep_recording_days: int = Field(90, ge=1, description="Days that recorded sessions are kept.")
+
+    # -- recorded sessions; a cluster's own policy goes before these
+    recording: Literal["off", "interactive", "all"] = Field(
+        "off",
+        description="Shells that are recorded: none, those that take input or have a terminal, or every exec and attach.",
+    )
+    recording_namespaces: Words = Field(
+        default_factory=list, description="Namespaces whose shells are recorded, on Kubernetes. Empty: all."
+    )
+    recording_on_loss: Literal["continue", "end"] = Field(
+        "continue",
+        description="What a session does whose recording cannot go on (disk, size, time): go on unrecorded, or end.",
+    )
+    recording_on_unreadable: Literal["refuse", "unrecorded"] = Field(
+        "refuse", description="What happens to a shell in a protocol that cannot be recorded. It is audited either way."
+    )
+    recording_keys: bool = Field(False, description="Record what is typed as well: passwords too.")
+    recording_minutes: int = Field(480, ge=1, le=10_080, description="Longest recording, in minutes.")
+    recording_bytes: int = Field(
+        64 * 1024 * 1024, ge=64 * 1024, description="Most that one recording shows, in bytes before compression."
+    )
+
     # -- agents
     heartbeat_interval: float = Field(30.0, ge=0.1, description="Seconds between two heartbeats of an agent.")
     offline_after: float = Field(90.0, ge=0.3, description="Seconds of silence after which a cluster is away.")

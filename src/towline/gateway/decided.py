@@ -12,7 +12,7 @@ import structlog
 from towline.aio.tasks import OwnerClosed
 from towline.gateway.errors import UpstreamError, words_for_clients
 from towline.gateway.exchange import Exchange, Phase
-from towline.gateway.interfaces import Answer, Decided, Ended, Later, Peer, RouteKind, ToCluster, Treatment
+from towline.gateway.interfaces import Answer, Decided, Ended, Later, Peer, RouteKind, Tap, ToCluster, Treatment
 from towline.wire.http1 import HeadError, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _log = structlog.get_logger("towline.edge")
 class DecidedExchange(Exchange):
     """See the module. `cut` ends it from outside, at any time."""
 
-    __slots__ = ("_cut_code", "_deciding", "_later", "_lines", "_treatment")
+    __slots__ = ("_cut_code", "_deciding", "_later", "_lines", "_tap", "_treatment")
 
     def __init__(
         self, client: "ClientConnection", head: RequestHead, peer: Peer, request_id: str, later: Later
@@ -39,6 +39,7 @@ class DecidedExchange(Exchange):
         self._deciding: asyncio.Task[Decided] | None = None
         self._treatment: Treatment | None = None
         self._lines = b""
+        self._tap: Tap | None = None
         self._cut_code = ""
         if head.upgrade is not None:
             self._keep_client = False  # what follows is the other protocol's, or nothing (CVE-2018-1002105)
@@ -114,6 +115,16 @@ class DecidedExchange(Exchange):
             self._client.buffer.feed(data)
             return
         super().client_data(data)
+        if self._tap is not None:
+            self._tap.up(data)
+
+    def upstream_data(self, data: bytes) -> None:
+        tap = self._tap
+        if tap is None:
+            super().upstream_data(data)
+            return
+        self._send(tap.announced(data))
+        tap.down(data)
 
     def client_gone(self) -> None:
         if self._deciding is not None:
@@ -128,7 +139,22 @@ class DecidedExchange(Exchange):
     def _take_head(self, answer: ResponseHead) -> None:
         assert self._treatment is not None
         self._lines = self._treatment.answer_lines(answer)  # before anything of the answer was sent
-        super()._take_head(answer)
+        if self.phase is not Phase.OVER:  # it may have been cut because of this answer
+            super()._take_head(answer)
+
+    def _behind_switch(self, data: bytes) -> bytes:
+        assert self._treatment is not None
+        self._tap = tap = self._treatment.tap()
+        return data if tap is None else tap.opening() + tap.announced(data)
+
+    def _begin_pipe(self, answer: ResponseHead) -> None:
+        upstream = self.upstream
+        assert upstream is not None
+        first = upstream.buffer.take()
+        upstream.buffer.feed(first)
+        super()._begin_pipe(answer)
+        if self._tap is not None and first:
+            self._tap.down(first)
 
     def _answer_lines(self, answer: ResponseHead) -> bytes:
         return self._lines
@@ -153,7 +179,7 @@ class DecidedExchange(Exchange):
 
     def _finish(self, outcome: str) -> None:
         super()._finish(self._cut_code or outcome)
-        treatment, self._treatment = self._treatment, None
+        treatment, self._treatment, self._tap = self._treatment, None, None
         if treatment is not None:
             seconds = time.monotonic() - self.started_at
             treatment.end(

@@ -457,10 +457,15 @@ class Exchange:
         self.status = 101
         self._client.context.counters.upgrades += 1
         switch = b"Connection: Upgrade\r\nUpgrade: %s\r\n\r\n" % answer.upgrade
-        self._send(status_line(answer) + self._answer_lines(answer) + switch + upstream.buffer.take())
+        head = status_line(answer) + self._answer_lines(answer) + switch
+        self._send(head + self._behind_switch(upstream.buffer.take()))
         held = self._client.begin_pipe()
         if held:
             self.client_data(held)
+
+    def _behind_switch(self, data: bytes) -> bytes:
+        """Return what the client gets behind the head of a 101."""
+        return data
 
     def _end_pipe_if_over(self) -> bool:
         if not (self._client_ended and self._upstream_ended):

@@ -146,6 +146,22 @@ class Ended:
     seconds: float
 
 
+class Tap(Protocol):
+    """Reads along what passes after a 101. It changes nothing but what it says itself, and never waits."""
+
+    def opening(self) -> bytes:
+        """Return what the client gets right behind the head of the 101, before anything of the upstream's."""
+
+    def announced(self, data: bytes) -> bytes:
+        """Return bytes of the upstream's as the client gets them: as they are, or with one sentence in between."""
+
+    def up(self, data: bytes) -> None:
+        """These bytes of the client's were sent on."""
+
+    def down(self, data: bytes) -> None:
+        """These bytes of the upstream's were sent on."""
+
+
 class Treatment(Protocol):
     """How one request through `ToCluster` is dealt with. Made for this request alone."""
 
@@ -157,6 +173,9 @@ class Treatment(Protocol):
 
         Called for interim answers too. Raises: HeadError: the client must not see this answer.
         """
+
+    def tap(self) -> Tap | None:
+        """Return who reads along, after `answer_lines` of a 101."""
 
     def begin(self, cut: Callable[[str, str], None]) -> None:
         """The request goes out now. `cut(code, why)` ends it at any time: with an error, or by breaking it off."""

@@ -7,7 +7,8 @@ KubeError
 ├── BadIdentity      an identity that must never reach a cluster; the answer is 403
 ├── BadAnswer        an answer of the API server that must not reach a client; the answer is 502
 ├── BadWatch         bytes that are no watch answer
-└── BadQuantity      not a Kubernetes quantity
+├── BadQuantity      not a Kubernetes quantity
+└── Undecodable      bytes of a shell that cannot be read along (in `channels`)
 """
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from tests.support import seeds
 from tests.support.control_app import ControlApp, running_control
 
+from towline.control.access.actor import Actor
 from towline.control.access.dependencies import declaration
 from towline.control.access.models import ApiToken, Grant, Session, User
 from towline.control.access.permissions import ORG_WIDE, PERMISSIONS, Permission, Reach, Role, ScopeKind
@@ -23,6 +24,9 @@ from towline.control.clusters.models import Cluster
 from towline.control.deployments.models import Deployment
 from towline.control.errors import StartupError
 from towline.control.jobs.models import Job
+from towline.control.recordings.models import Recording
+from towline.control.recordings.policy import Mode, Policy
+from towline.control.recordings.policy import Session as Shell
 from towline.control.registries.models import Registry
 from towline.control.settings import load
 
@@ -53,6 +57,7 @@ BODIES: dict[str, Any] = {
     "POST /api/v1/clusters/{cluster}/deployments/{name}/prune": {},
     "POST /api/v1/registries": {"name": "x", "host": "registry.example", "username": "x", "password": "x"},
     "PATCH /api/v1/registries/{name}": {"username": "x"},
+    "PUT /api/v1/clusters/{cluster}/recording-policy": {"mode": "all"},
 }
 QUERIES = {"GET /api/v1/clusters/{cluster}/logs": "?project=shop"}
 INSIDE = "nginx:alpine"
@@ -118,7 +123,18 @@ async def seeded(tmp_path: Path) -> Any:
         await owner.post("/api/v1/registries", json=BODIES["POST /api/v1/registries"] | {"name": "ours"})
         await owner.post("/api/v1/join-tokens", json={})
         await app.client().post("/api/v1/login", json={"username": "bob", "password": "x" * 20})
+        await recorded(app)
         yield app
+
+
+async def recorded(app: ControlApp) -> None:
+    """A recorded session of nobody in particular."""
+    session = Shell("docker", "clu_gone", "gone", target="web")
+    actor = Actor("user", app.control.default_org, "usr_gone", "gone")
+    recorder = await app.control.recordings.begin(session, actor, Policy(Mode.ALL))
+    assert recorder is not None
+    recorder.begin(lambda why: None)
+    recorder.end()
 
 
 async def ids(app: ControlApp) -> dict[str, str]:
@@ -142,6 +158,7 @@ async def ids(app: ControlApp) -> dict[str, str]:
             "token": await one(ApiToken.id),
             "join_token": await one(JoinToken.id),
             "registry": await one(Registry.name),
+            "recording": await one(Recording.id),
         }
 
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -21,9 +21,10 @@ from towline.control.access.models import ApiToken
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
 from towline.control.audit.models import AuditEvent
 from towline.control.db import now
+from towline.control.recordings.models import Recording
 from towline.tunnel.opening import IncomingStream, TunnelStream
 from towline.wire import link, streams
-from towline.wire.streams import EXIT, RESIZE, SOURCE, STDIN, STDOUT, LogSource, encode_frame
+from towline.wire.streams import EXIT, RESIZE, SOURCE, STDERR, STDIN, STDOUT, LogSource, encode_frame
 
 Serve = Callable[[IncomingStream, TunnelStream], Any]
 
@@ -289,6 +290,65 @@ async def test_a_terminal_passes_keys_size_and_the_exit_code(scene: Scene) -> No
     opened, ended = sorted(await scene.audited("exec.open", "exec.end"), key=lambda event: event.seq)
     assert opened.detail["argv"] == ["sh", "-c", "echo hi"]
     assert ended.detail["exit"] == '{"code":3}'
+
+
+async def _recording(scene: Scene) -> Recording:
+    async with asyncio.timeout(10):
+        while True:
+            rows = await scene.app.rows(Recording)
+            if rows and rows[-1].state != "running":
+                return cast(Recording, rows[-1])
+            await asyncio.sleep(0.02)
+
+
+async def test_a_terminal_is_recorded_and_says_so_first(scene: Scene) -> None:
+    scene.serve(_shell)
+    client = scene.client(await scene.token("root", Right(Role.OWNER)))
+    answer = await client.put("/api/v1/clusters/edge-1/recording-policy", json={"mode": "interactive", "keep_days": 3})
+    assert answer.json()["now"]["keep_days"] == 3
+    query = "exec?project=shop&service=web&tty=1&columns=120&rows=40&arg=sh"
+    async with scene.socket(query, await scene.token("olga", OPERATOR)) as ws:
+        assert await ws.recv() == encode_frame(STDERR, b"Everything shown here is recorded and kept for 3 days.\r\n")
+        await ws.send(encode_frame(STDIN, b"secret"))
+        await ws.recv()
+        await ws.send(encode_frame(RESIZE, b'{"columns":80,"rows":24}'))
+        await ws.recv()
+        await ws.send(encode_frame(STDIN, b"exit 3\n"))
+        assert await ws.recv() == encode_frame(EXIT, b'{"code":3}')
+    row = await _recording(scene)
+    names = (row.kind, row.user_name, row.project, row.target, row.command, row.exit, row.state, row.columns)
+    assert names == ("docker", "olga", "shop", "web", "sh", "3", "whole", 120)
+    lines = (await client.get(f"/api/v1/recordings/{row.id}/cast")).text.splitlines()
+    events = [json.loads(line)[1:] for line in lines[1:]]
+    echoed = '{"columns":80,"rows":24}'
+    assert events == [["o", "\x00secret"], ["r", "80x24"], ["o", "\x03" + echoed]]
+    opened = await scene.audited("exec.open")
+    assert opened[0].detail["recording"] == row.id
+
+
+async def test_a_terminal_ends_when_its_recording_does_and_nothing_may_be_unrecorded(scene: Scene) -> None:
+    scene.serve(_shell)
+    client = scene.client(await scene.token("root", Right(Role.OWNER)))
+    await client.put("/api/v1/clusters/edge-1/recording-policy", json={"mode": "all", "on_loss": "end"})
+    async with scene.socket("exec?container=shop-web-1", await scene.token("olga", OPERATOR)) as ws:
+        await ws.recv()
+        (recorder,) = scene.app.control.recordings._running.values()
+        recorder.lose("the disk takes recordings too slowly")
+        closed = (await _closed(ws)).rcvd
+    assert closed is not None
+    assert (closed.code, "nothing unrecorded" in closed.reason) == (4503, True)
+    assert (await _recording(scene)).state == "partial"
+
+
+async def test_a_terminal_that_never_opens_leaves_no_recording(scene: Scene) -> None:
+    scene.refuse("forbidden", "no shells here")
+    client = scene.client(await scene.token("root", Right(Role.OWNER)))
+    await client.put("/api/v1/clusters/edge-1/recording-policy", json={"mode": "all"})
+    async with scene.socket("exec?container=shop-web-1", await scene.token("olga", OPERATOR)) as ws:
+        assert (await _closed(ws)).rcvd.code == 4403  # type: ignore[union-attr]
+    async with asyncio.timeout(10):
+        while await scene.app.rows(Recording):
+            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize("name", ["shop-web-1", "c" * 64, "c" * 12])

@@ -9,7 +9,7 @@ import pytest
 from tests.support.edge_memory import MemoryEdge, MemoryTarget
 
 from towline.gateway.errors import UpstreamAway, UpstreamError
-from towline.gateway.interfaces import Answer, Decided, Ended, Later, Peer, ToCluster
+from towline.gateway.interfaces import Answer, Decided, Ended, Later, Peer, Tap, ToCluster
 from towline.wire.http1 import HeadError, RequestHead, ResponseHead
 
 GET = b"GET /k8s HTTP/1.1\r\nHost: app.test\r\n\r\n"
@@ -20,12 +20,33 @@ SWITCH = b"HTTP/1.1 101 Switch\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r
 
 
 @dataclass
+class Reads:
+    """A tap that keeps what it read, and says a word of its own at the start."""
+
+    ups: bytes = b""
+    downs: bytes = b""
+
+    def opening(self) -> bytes:
+        return b"<note>"
+
+    def announced(self, data: bytes) -> bytes:
+        return data.replace(b"HERE", b"<second>")
+
+    def up(self, data: bytes) -> None:
+        self.ups += data
+
+    def down(self, data: bytes) -> None:
+        self.downs += data
+
+
+@dataclass
 class Noted:
     """A treatment that sends a head of its own and remembers what it was told."""
 
     ended: list[Ended] = field(default_factory=list)
     cut: Callable[[str, str], None] | None = None
     refuses: bool = False
+    reader: Tap | None = None
 
     def upstream_head(self, head: RequestHead, request_id: str) -> bytes:
         length = b"Content-Length: %d\r\n" % head.content_length if head.content_length else b""
@@ -35,6 +56,9 @@ class Noted:
         if self.refuses:
             raise HeadError(502, "bad_answer", "not for this client")
         return b"X-Treated: %d\r\n" % answer.status
+
+    def tap(self) -> Tap | None:
+        return self.reader
 
     def begin(self, cut: Callable[[str, str], None]) -> None:
         self.cut = cut

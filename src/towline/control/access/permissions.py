@@ -38,6 +38,9 @@ class Permission(StrEnum):
     TOKEN_MANAGE = "token.manage"  # noqa: S105
     """Tokens of others."""
     AUDIT_READ = "audit.read"
+    RECORDING_READ = "recording.read"
+    """Play the recorded sessions of others; everybody may play their own."""
+    RECORDING_REMOVE = "recording.remove"
     ORG_MANAGE = "org.manage"
 
 
@@ -65,9 +68,10 @@ _ADDED: Mapping[Role, frozenset[Permission]] = {
             _P.TOKEN_MANAGE,
             _P.REGISTRY_MANAGE,
             _P.AUDIT_READ,
+            _P.RECORDING_READ,
         }
     ),
-    Role.OWNER: frozenset({_P.ORG_MANAGE}),
+    Role.OWNER: frozenset({_P.ORG_MANAGE, _P.RECORDING_REMOVE}),
 }
 
 ROLE_ORDER = tuple(Role)

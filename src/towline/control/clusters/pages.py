@@ -17,6 +17,7 @@ from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes import heading
 from towline.control.kubernetes import pages as kube_pages
 from towline.control.listing import ListQuery, list_query
+from towline.control.recordings import api as recordings
 from towline.control.web import Notice, moment, redirect, size
 from towline.control.web import query as with_query
 
@@ -199,6 +200,7 @@ async def cluster_settings(request: Request, access: Manager, name: str) -> Resp
     page: Response = request.app.state.control.web.page(
         request, "clusters/settings.html", access=access, section="fleet", tab="settings",
         policy=list(_policy(cluster.facts.get("policy") or {})),
+        recording=await recordings.get_recording_policy(request, access, name),
         **_head(cluster, access),
     )  # fmt: skip
     return page

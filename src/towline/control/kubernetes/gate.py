@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING, Any
 from towline.control.access.service import Principal
 from towline.control.audit.service import Draft
 from towline.control.errors import ApiError, ErrorCode
-from towline.control.kubernetes import addresses, audit, grants, tokens, words
+from towline.control.kubernetes import addresses, audit, grants, shell_recording, tokens, words
 from towline.control.kubernetes.connectors import Connectors
 from towline.control.kubernetes.figures import Figures
 from towline.control.kubernetes.identity import identity_of
 from towline.control.kubernetes.live import Visits
 from towline.control.kubernetes.places import Place, Places
 from towline.control.kubernetes.requests import Asked, understand
+from towline.control.kubernetes.sessions import opens_shell
 from towline.control.kubernetes.tokens import Bearers
 from towline.control.kubernetes.visit import Visit
+from towline.control.recordings.service import Recordings
 from towline.gateway.errors import UpstreamError
 from towline.gateway.interfaces import Answer, Decided, Later, Peer, ToCluster
 from towline.kube.errors import BadIdentity, RequestRefused
@@ -48,6 +50,7 @@ class Gate:
         places: Places,
         visits: Visits,
         records: audit.Records,
+        recordings: Recordings,
         connectors: Connectors,
         figures: Figures,
         origin: Callable[[], str],
@@ -58,6 +61,7 @@ class Gate:
         self._places = places
         self._visits = visits
         self._records = records
+        self._recordings = recordings
         self._connectors = connectors
         self._figures = figures
         self._origin = origin
@@ -133,6 +137,8 @@ class Gate:
         event = audit.accepted(
             asked, actor, place, rule=verdict.rule, role=verdict.roles[-1], user=target.user, groups=list(target.groups)
         )
+        if opens_shell(asked):
+            return self._after_recording(event, route, visit)
         if asked.must_be_recorded:
             return self._after_record(event, route)
         self._records.note(event)
@@ -159,6 +165,25 @@ class Gate:
         try:
             await self._records.write(event)
         except ApiError as error:
+            return self._refuse(_unavailable(error))
+        return route
+
+    async def _after_recording(self, event: Draft, route: ToCluster, visit: Visit) -> Decided:
+        """Let a shell begin when its recording has, if there is to be one."""
+        recording = None
+        try:
+            recording = await shell_recording.begin(self._recordings, visit.asked, visit.actor, visit.place)
+            if recording is not None:
+                event["detail"]["recording"] = recording.id
+                visit.record(recording)
+            await self._records.write(event)
+        except BaseException as error:
+            if recording is not None:
+                recording.discard()
+            if not isinstance(error, ApiError):
+                raise
+            if error.code is ErrorCode.FORBIDDEN:
+                return self._refuse(words.answer(403, error.message, word="unrecordable"))
             return self._refuse(_unavailable(error))
         return route
 

@@ -97,6 +97,8 @@ class Channels:
     def __init__(self, answer: Answered) -> None:
         self._answer = answer
         self._stream = answer.stream
+        self._tap = answer.tap
+        self.note = answer.note
         self._protocol = Protocol(CLIENT, state=State.OPEN, max_size=MOST_MESSAGE_BYTES)
         self._parts: list[bytes] = []
 
@@ -113,6 +115,8 @@ class Channels:
         data = self._answer.take_held()
         while True:
             if data:
+                if self._tap is not None:
+                    self._tap.down(data)
                 self._answer.received_bytes += len(data)
                 self._protocol.receive_data(data)
                 for message in self._received():
@@ -139,10 +143,14 @@ class Channels:
         for data in self._protocol.data_to_send():
             if data:
                 await self._stream.write(data)
+                if self._tap is not None:
+                    self._tap.up(data)
 
 
 async def talk(socket: SocketStream, channels: Channels, shell: Shell) -> None:
     """Carry both ways until the command has ended. Raises: StreamError, BadFrame, ApiError."""
+    if channels.note:
+        await socket.write(encode_frame(STDERR, channels.note))
     if shell.tty:
         await channels.send(SIZE, _size(shell.columns, shell.rows))
     try:

@@ -23,8 +23,9 @@ from towline.control.kubernetes import words
 from towline.control.kubernetes.addresses import Address
 from towline.control.kubernetes.gate import Gate
 from towline.control.kubernetes.requests import understand
+from towline.control.kubernetes.visit import Visit
 from towline.gateway.errors import UpstreamAway
-from towline.gateway.interfaces import Answer, Ended, Peer, ToCluster
+from towline.gateway.interfaces import Answer, Ended, Peer, Tap, ToCluster
 from towline.gateway.tunnelled import TunnelConnector
 from towline.kube.errors import RequestRefused
 from towline.tunnel.errors import TargetRefused, TunnelClosed
@@ -94,6 +95,10 @@ class Answered:
         self.head = head
         self.stream = stream
         self.received_bytes = 0
+        self.tap: Tap | None = None
+        """Who reads along behind a 101."""
+        self.note = b""
+        """What the user is told about that."""
         self._held = held
         self._reader: BodyReader = body_reader(head.framing_for(method.encode("ascii")), head.content_length or 0)
 
@@ -198,6 +203,7 @@ class _Talk:
         assert isinstance(route.connector, TunnelConnector)
         self._name = route.name
         self._connector = route.connector
+        assert isinstance(route.treatment, Visit)
         self._visit = route.treatment
         self._stream: TunnelStream | None = None
         self._answer: Answered | None = None
@@ -215,8 +221,13 @@ class _Talk:
         first = self._visit.upstream_head(head, request_id) + question.body
         self._sent_bytes = len(first)
         await stream.write(first)
-        self._answer = await _head_of(stream, question.method)
-        return self._answer
+        answer = self._answer = await _head_of(stream, question.method)
+        if answer.status == 101:
+            self._visit.answer_lines(answer.head)
+            answer.tap, answer.note = self._visit.tap(), self._visit.note
+            if self._why[0]:
+                raise self._gone()
+        return answer
 
     async def _open(self) -> TunnelStream:
         session = self._connector.find_session()

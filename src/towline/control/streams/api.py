@@ -12,6 +12,8 @@ from towline.control.answers import CLOSE_REFUSED as CLOSE_FORBIDDEN
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.fleet import Fleet
 from towline.control.jobs.follow import EVENT_STREAM
+from towline.control.recordings import terminals
+from towline.control.recordings.policy import Session
 from towline.control.streams import events, opening, places, sockets
 from towline.control.streams.answer import LogResponse
 from towline.control.streams.lines import LineWriter
@@ -90,7 +92,12 @@ async def exec_in_container(
     )
     detail = {"container": found, "project": resource.project, "service": service, "argv": arg, "user": user}
     wanted = opening.Request(access, Permission.EXEC_OPEN, resource, row, "exec", target, detail | {"tty": tty})
-    await _serve(websocket, fleet, wanted, talk)
+    session = Session(
+        "docker", row.id, row.name, project=resource.project, target=service or container or found, container=found,
+        argv=arg or ["the best shell there is"], tty=tty, columns=columns, rows=rows,
+    )  # fmt: skip
+    async with terminals.recorded(websocket.app.state.control.recordings, session, wanted) as request:
+        await _serve(websocket, fleet, request, talk)
 
 
 async def _serve(websocket: WebSocket, fleet: Fleet, wanted: opening.Request, speak: Any) -> None:

@@ -19,8 +19,8 @@ ALIVE_INTERVAL = 15.0
 """Seconds between signs of life: less than any proxy's idle limit."""
 FORGET_AFTER = 30.0
 """Seconds that a cluster's organisation and labels are remembered."""
-TOPICS = ("cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route")
-_OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route"})
+TOPICS = ("cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "recording")
+_OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route", "recording"})
 
 
 class Sight:

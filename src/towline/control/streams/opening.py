@@ -18,6 +18,7 @@ from towline.control.clusters.models import Cluster
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.ids import new_id
 from towline.control.logging import get_logger
+from towline.control.recordings.recorder import Recorder
 from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.tunnel.opening import TunnelStream
 from towline.wire import streams
@@ -46,6 +47,8 @@ class Opened:
     down_bytes: int = 0
     detail: dict[str, Any] = field(default_factory=dict)
     """More for the record of its end."""
+    recorder: Recorder | None = None
+    """Of a terminal whose cluster records them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Request:
     detail: Mapping[str, Any] = field(default_factory=dict)
     """For the record of its opening: address, container, argv. Never what travels in it."""
     recorded: bool = True
+    recorder: Recorder | None = None
+    """What is shown is recorded as well; it ends with the stream."""
 
 
 def actor_of(access: Access) -> streams.Actor:
@@ -104,13 +109,13 @@ async def opened(fleet: Fleet, request: Request) -> AsyncIterator[Opened]:
         except ApiError as error:
             await _record(fleet, request, "open", "refused", error.message, {})
             raise
-        found = Opened(new_id("evt"), stream)
+        found = Opened(new_id("evt"), stream, recorder=request.recorder)
         meter = fleet.streams.begin(request.kind)
         log = _log.bind(stream=found.id, kind=request.kind, agent=one.agent_id, cluster=request.cluster.id)
         log.info("stream open", tunnel_stream=stream.transport.get_extra_info("stream_id"))
         reason = ""
         try:
-            await _record(fleet, request, "open", "done", "", {"stream": found.id})
+            await _record(fleet, request, "open", "done", "", {"stream": found.id} | _recording(request))
             yield found
         except AccessLost as error:
             reason = error.message
@@ -126,6 +131,10 @@ async def opened(fleet: Fleet, request: Request) -> AsyncIterator[Opened]:
             fleet.streams.record_soon(
                 _record(fleet, request, "end", "done", reason, detail | {"down_bytes": found.down_bytes} | found.detail)
             )
+
+
+def _recording(request: Request) -> dict[str, str]:
+    return {} if request.recorder is None else {"recording": request.recorder.id}
 
 
 async def _record(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from towline.aio.streams import EndedThere, first_stream_error
+from towline.control.recordings import terminals
 from towline.control.streams.opening import Opened
 from towline.control.streams.sockets import SocketStream
 from towline.wire.streams import (
@@ -28,6 +29,10 @@ FROM_AGENT = frozenset({STDOUT, STDERR, EXIT})
 
 async def talk(socket: SocketStream, opened: Opened) -> None:
     """Carry frames both ways until the command has ended. Raises: StreamError, BadFrame."""
+    recorder = opened.recorder
+    if recorder is not None:
+        recorder.begin(opened.stream.abort)
+        await socket.write(encode_frame(STDERR, recorder.note))
     try:
         async with asyncio.TaskGroup() as group:
             keys = group.create_task(_keys(socket, opened), name="shell/keys")
@@ -59,6 +64,8 @@ async def _keys(socket: SocketStream, opened: Opened) -> None:
         data = client_frame(message)
         opened.up_bytes += len(data)
         await opened.stream.write(data)
+        if opened.recorder is not None:
+            terminals.typed(opened.recorder, data[0], data[FRAME_HEAD_BYTES:])
 
 
 async def _screen(socket: SocketStream, opened: Opened, keys: asyncio.Task[None]) -> None:
@@ -66,7 +73,10 @@ async def _screen(socket: SocketStream, opened: Opened, keys: asyncio.Task[None]
     while data := await opened.stream.read():
         for frame in reader.feed(data):
             opened.down_bytes += len(frame.body)
-            if await _shown(socket, frame):
+            is_last = await _shown(socket, frame)
+            if opened.recorder is not None:
+                terminals.shown(opened.recorder, frame)
+            if is_last:
                 opened.detail["exit"] = frame.body.decode(errors="replace")[:200]
                 keys.cancel()
                 return
