@@ -27,6 +27,7 @@ BENCHMARKS = {
     "follow": ("Logs from a container to their readers", "benchmarks.follow"),
     "logs": ("Logs through the agent and a tunnel", "benchmarks.logs"),
     "agent": ("An idle agent", "benchmarks.agent"),
+    "route-lookup": ("Finding the route of a request", "benchmarks.route_lookup"),
     "inventory": ("The inventory of a Kubernetes cluster", "benchmarks.inventory"),
     "kubernetes": ("Kubernetes clients through Towline", "benchmarks.kubernetes"),
 }

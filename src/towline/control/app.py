@@ -39,6 +39,7 @@ from towline.control.published import PublishedRoutes
 from towline.control.recordings.service import Recordings
 from towline.control.registries.service import RegistryService
 from towline.control.retention import Retention
+from towline.control.routes.feature import Gateway
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
 from towline.control.web import Web
@@ -82,12 +83,15 @@ class ControlPlane:
         self.bundles = BundleService(db, self.audit)
         self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
         self.deployments = deployments_of(self)
+        self.gateway = Gateway(self)
+        self.routes = self.gateway.routes
+        self.domains = self.gateway.domains
         self.published = PublishedRoutes(self)
         self.recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
         self.features: list[Feature] = [
-            self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.published, self.kubernetes,
-            self.retention,
+            self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.gateway, self.published,
+            self.kubernetes, self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -134,6 +138,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.bundles.api import router as bundles
     from towline.control.clusters.api import router as clusters
     from towline.control.deployments.api import router as deployments
+    from towline.control.domains.api import router as domains
     from towline.control.install.api import router as install
     from towline.control.jobs.api import router as jobs
     from towline.control.kubernetes.api import router as kubernetes
@@ -143,6 +148,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.links.api import router as links
     from towline.control.recordings.api import router as recordings
     from towline.control.registries.api import router as registries
+    from towline.control.routes.api import router as routes
     from towline.control.streams.api import router as streams
     from towline.control.system.api import router as system
 
@@ -158,6 +164,8 @@ def routers() -> Sequence[APIRouter]:
         kubernetes_tokens,
         links,
         deployments,
+        routes,
+        domains,
         jobs,
         streams,
         recordings,

@@ -32,6 +32,11 @@ class ErrorCode(StrEnum):
     REGISTRY_NOT_FOUND = "registry_not_found"
     BUNDLE_NOT_FOUND = "bundle_not_found"
     CONTAINER_NOT_FOUND = "container_not_found"
+    ROUTE_NOT_FOUND = "route_not_found"
+    DOMAIN_NOT_FOUND = "domain_not_found"
+    HOST_REFUSED = "host_refused"
+    HOST_TAKEN = "host_taken"
+    DOMAIN_UNVERIFIED = "domain_unverified"
     CONFLICT = "conflict"
     NAME_TAKEN = "name_taken"
     LAST_OWNER = "last_owner"
@@ -75,6 +80,11 @@ STATUSES: Mapping[ErrorCode, int] = {
     ErrorCode.REGISTRY_NOT_FOUND: 404,
     ErrorCode.BUNDLE_NOT_FOUND: 404,
     ErrorCode.CONTAINER_NOT_FOUND: 404,
+    ErrorCode.ROUTE_NOT_FOUND: 404,
+    ErrorCode.DOMAIN_NOT_FOUND: 404,
+    ErrorCode.HOST_REFUSED: 422,
+    ErrorCode.HOST_TAKEN: 409,
+    ErrorCode.DOMAIN_UNVERIFIED: 409,
     ErrorCode.CONFLICT: 409,
     ErrorCode.NAME_TAKEN: 409,
     ErrorCode.LAST_OWNER: 409,
@@ -120,6 +130,11 @@ EXPLANATIONS: Mapping[ErrorCode, str] = {
     ErrorCode.REGISTRY_NOT_FOUND: "No registry of this name that you may use here.",
     ErrorCode.BUNDLE_NOT_FOUND: "The bundle was never uploaded, or unused for `keep_bundle_days`. Upload it again.",
     ErrorCode.CONTAINER_NOT_FOUND: "No running container fits. `towline clusters containers` lists them.",
+    ErrorCode.ROUTE_NOT_FOUND: "No route of this name or id that you may see.",
+    ErrorCode.DOMAIN_NOT_FOUND: "The organisation has no domain of this name.",
+    ErrorCode.HOST_REFUSED: "The organisation may not publish this name; the message says why and what would help.",
+    ErrorCode.HOST_TAKEN: "Another route answers for this name and path; the message names it. First come stays.",
+    ErrorCode.DOMAIN_UNVERIFIED: "The proof in DNS was not found; the message has the record to set, and what was seen.",
     ErrorCode.CONFLICT: "The thing is not in a state that allows this; the message says which.",
     ErrorCode.NAME_TAKEN: "The name is in use. Choose another one.",
     ErrorCode.LAST_OWNER: "An organisation keeps at least one owner. Make another user an owner first.",

@@ -1,6 +1,6 @@
 """Services that the settings publish under a host name: which cluster's agent dials which address for it.
 
-A small beginning of the gateway's routes: from the `published` setting, without rows of their own.
+They are routes of the gateway's table without rows of their own; no other route gets their names.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from towline.control.access.actor import system_access
 from towline.control.bus import RESYNC
 from towline.control.errors import ApiError, StartupError
 from towline.control.logging import get_logger
+from towline.control.routes.registry import PINNED, RouteRegistry
 from towline.control.settings import Settings
 from towline.gateway.interfaces import Answer, Route, ToTarget
 from towline.gateway.tunnelled import TunnelConnector
@@ -40,20 +41,22 @@ class PublishedTarget:
 
 
 class PublishedRoutes:
-    """Finds the route of a host name. Implements `routing.Published` by `find`."""
+    """Keeps the routes of the setting in the table."""
 
     def __init__(self, control: ControlPlane) -> None:
         self._control = control
         self._targets = parse(control.settings)
-        self._routes: dict[str, Route] = dict.fromkeys(self._targets, AWAY)
+        self._registry: RouteRegistry = control.gateway.registry
         self._clusters: dict[str, str] = {}
         self._tasks = TaskOwner("published")
 
     def __repr__(self) -> str:
-        return f"<PublishedRoutes {','.join(self._routes)}>"
+        return f"<PublishedRoutes {','.join(self._targets)}>"
 
     async def start(self) -> None:
         """Make the routes and keep them right."""
+        for name in self._targets:
+            self._registry.pin(name, AWAY)
         if self._targets:
             await self.refresh()
             self._tasks.spawn("refresh", self._refresh_for_ever())
@@ -62,10 +65,6 @@ class PublishedRoutes:
         """Stop following changes."""
         await self._tasks.close()
 
-    def find(self, host: str) -> Route | None:
-        """Return the route of a host name; None for one that is not published."""
-        return self._routes.get(host)
-
     async def refresh(self) -> None:
         """Look each cluster's name up; a route stays the same object while its cluster does."""
         for name, target in self._targets.items():
@@ -73,7 +72,7 @@ class PublishedRoutes:
             if cluster_id == self._clusters.get(name, ""):
                 continue
             self._clusters[name] = cluster_id
-            self._routes[name] = self._route(name, target, cluster_id) if cluster_id else AWAY
+            self._registry.pin(name, self._route(name, target, cluster_id) if cluster_id else AWAY)
             _log.info("published", host=name, cluster=cluster_id or "unknown", port=target.port)
 
     def _route(self, name: str, target: PublishedTarget, cluster_id: str) -> Route:
@@ -83,7 +82,8 @@ class PublishedRoutes:
             found = links.for_stream(cluster_id)
             return found.session if found is not None else None
 
-        return ToTarget(name, TunnelConnector(session, streams.Tcp(host=target.host, port=target.port)))
+        connector = TunnelConnector(session, streams.Tcp(host=target.host, port=target.port))
+        return ToTarget(name, connector, id=f"{PINNED}{name}", cluster_id=cluster_id)
 
     async def _cluster_id(self, name: str) -> str:
         try:

@@ -20,8 +20,8 @@ _API = ToApi()
 _LINK = ToLink()
 _STRAY = Answer(404, "missing_cluster_prefix", MISSING_PREFIX, status_body(404, MISSING_PREFIX))
 
-Published = Callable[[str], Route | None]
-"""Finds the route of a published host name."""
+Published = Callable[[str, bytes], Route | None]
+"""Finds what answers for a host and a raw path; None for a host where nothing is published."""
 
 
 class ServerRouter:
@@ -34,7 +34,7 @@ class ServerRouter:
 
     def route(self, head: RequestHead, peer: Peer) -> Route:
         """Return the route of one request. A published name belongs to its service alone, whatever the path."""
-        found = self._published(head.host)
+        found = self._published(head.host, head.path)
         if found is not None:
             return found
         if head.target.startswith(PATHS) or (self._cluster_hosts and head.host.endswith(self._cluster_hosts)):

@@ -80,7 +80,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         edge = Edge(
             options or edge_options(settings),
             router=ServerRouter(
-                control.published.find, control.kubernetes.gate.route, cluster_hosts=settings.kubernetes_host
+                control.gateway.registry.find, control.kubernetes.gate.route, cluster_hosts=settings.kubernetes_host
             ),
             api=UnixConnector(str(api.path), owner),
             links=LinkHandover(control.fleet.acceptor),

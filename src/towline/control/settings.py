@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
@@ -195,6 +196,30 @@ class Settings(BaseSettings):
         description="Host names and what answers for them, `CLUSTER/ADDRESS:PORT`, through the cluster's agent.",
     )
 
+    # -- gateway
+    gateway_domain: str = Field(
+        "",
+        description="Domain below which routes get names by themselves, `NAME-CLUSTER.GATEWAY_DOMAIN`. Needs a "
+        "wildcard DNS record that leads here, and a registrable domain other than the dashboard's.",
+    )
+    gateway_allow_shared_domain: bool = Field(
+        False,
+        description="Take a `gateway_domain` that shares its registrable domain with the dashboard. For development "
+        "only: published services could then set cookies that the dashboard's browsers send.",
+    )
+    gateway_source_grace: float = Field(
+        60.0, ge=0, description="Seconds that a route stays when its source is missing from what the agent tells anew."
+    )
+    gateway_away_grace: float = Field(
+        3600.0,
+        ge=60,
+        description="Seconds that a cluster may be away before its sources' routes give their names up to others.",
+    )
+    dns_resolvers: Words = Field(
+        default_factory=list,
+        description="Name servers to ask about domains, `ADDRESS` or `ADDRESS:PORT`. Empty: those of the system.",
+    )
+
     # -- Kubernetes
     kubernetes_host: str = Field(
         "",
@@ -209,12 +234,12 @@ class Settings(BaseSettings):
         500, ge=1, description="Requests to clusters of one user that run at once, watches and shells included."
     )
 
-    @field_validator("kubernetes_host")
+    @field_validator("kubernetes_host", "gateway_domain")
     @classmethod
     def _is_host(cls, value: str) -> str:
         name = value.strip().strip(".").lower()
         if name and not re.fullmatch(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name):
-            raise ValueError("must be a host name, e.g. k8s.example.com")
+            raise ValueError("must be a host name, e.g. k8s.example.com or apps.example.net")
         return name
 
     @field_validator("listen")
@@ -239,6 +264,17 @@ class Settings(BaseSettings):
     @property
     def listen_port(self) -> int:
         return int(self.listen.rpartition(":")[2])
+
+    def own_hosts(self) -> list[str]:
+        """Return the host names that the settings give this server."""
+        urls = (urlsplit(url).hostname or "" for url in (self.public_url, *self.agent_urls))
+        return [name for name in (*(host.strip().strip("[]").lower() for host in self.hostnames), *urls) if name]
+
+    @property
+    def listen_http(self) -> tuple[str, int] | None:
+        """Address and port for plain HTTP; None for no such listener."""
+        host, _, port = self.gateway_listen_http.rpartition(":")
+        return (host.strip("[]"), int(port)) if port else None
 
     def resolved_database_url(self) -> str:
         """Return the database's URL; it may hold a password, so never log it. Raises: StartupError."""
@@ -340,4 +376,20 @@ def _contradictions(settings: Settings) -> list[str]:
         problems.append(
             "offline_after is shorter than two heartbeats: clusters would go away and come back all the time"
         )
-    return problems
+    return problems + _shared_domains(settings)
+
+
+def _shared_domains(settings: Settings) -> list[str]:
+    """Refuse a gateway whose services could set cookies for the dashboard."""
+    if not settings.gateway_domain or settings.gateway_allow_shared_domain:
+        return []
+    from towline.control.domains.names import shares_domain  # its list of suffixes is for servers with a gateway
+
+    shared = {host: shares_domain(settings.gateway_domain, host) for host in settings.own_hosts()}
+    return [
+        f"gateway_domain {settings.gateway_domain} shares the registrable domain {domain} with the dashboard at "
+        f"{host}, so published services could set cookies for it: use another registrable domain, or set "
+        "gateway_allow_shared_domain for development"
+        for host, domain in shared.items()
+        if domain
+    ][:1]

@@ -6,10 +6,12 @@ import towline.control.audit.models
 import towline.control.bundles.models
 import towline.control.clusters.models
 import towline.control.deployments.models
+import towline.control.domains.models
 import towline.control.jobs.models
 import towline.control.kubernetes.models
 import towline.control.recordings.models
 import towline.control.registries.models
+import towline.control.routes.models
 import towline.control.sealing.models  # noqa: F401
 from towline.control.db import metadata
 

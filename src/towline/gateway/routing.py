@@ -18,7 +18,7 @@ PathType = Literal["exact", "prefix"]
 ROOT = b"/"
 LONGEST_ODD_BYTES = 2048
 """A path that readers may read differently is read in several ways; a longer one would be work for an attacker."""
-_ODD = re.compile(rb"%|//|[\\;]|/\.{1,2}(?:/|\Z)")
+_PERCENT, _SEMICOLON, _BACKSLASH = b"%;\\"  # numbers: looking for one is three times as fast as for a text
 _DOTS = re.compile(rb"/\.{1,2}(?:[;/]|\Z)")
 _PARAMETERS = re.compile(rb";[^/]*")
 _SLASHES = re.compile(rb"/{2,}")
@@ -71,19 +71,17 @@ class _Paths:
         return self.exact if kind == "exact" else self.prefix
 
     def match(self, path: bytes) -> RouteEntry | None:
-        found = self.exact.get(path)
-        if found is not None:
-            return found
-        if len(path) <= self.longest:
-            found = self.prefix.get(path)
+        if self.exact and path in self.exact:
+            return self.exact[path]
+        prefix = self.prefix
+        if path in prefix:
+            return prefix[path]
+        end = path.rfind(b"/", 1, self.longest + 1)
+        while end > 0:
+            found = prefix.get(path[:end])
             if found is not None:
                 return found
-        at = path.rfind(b"/", 0, self.longest + 1)
-        while at > 0:
-            found = self.prefix.get(path[:at])
-            if found is not None:
-                return found
-            at = path.rfind(b"/", 0, at)
+            end = path.rfind(b"/", 1, end)
         return self.root
 
 
@@ -94,6 +92,7 @@ class RouteTable:
         self._by_id: dict[str, RouteEntry] = {}
         self._hosts: dict[str, _Paths] = {}
         self._wild: dict[str, _Paths] = {}
+        """By what stands behind the `*`, with its dot: no host without one finds anything here."""
         self.replace(entries)
 
     def __repr__(self) -> str:
@@ -152,26 +151,49 @@ class RouteTable:
         Raises: PathRefused: the path decides, and it could be read in two ways.
         """
         exact = self._hosts.get(host)
-        if exact is not None and exact.only_root:
-            return exact.root
-        wild = self._wild.get(host[host.find(".") + 1 :]) if self._wild else None
-        if exact is None and (wild is None or wild.only_root):
+        if exact is not None:
+            if exact.only_root:
+                return exact.root
+            if (
+                _PERCENT in path
+                or _SEMICOLON in path
+                or _BACKSLASH in path
+                or path.find(b"//") >= 0
+                or path.find(b"/.") >= 0
+            ):
+                return _read(exact, self._wildcard(host), path)
+            found = exact.match(path)
+            if found is not None:
+                return found
+        wild = self._wildcard(host) if self._wild else None
+        if wild is None or wild.only_root:
             return wild.root if wild is not None else None
-        if _ODD.search(path) is None:
-            return _match(exact, wild, path)
-        return _read(exact, wild, path)
+        if (
+            _PERCENT in path
+            or _SEMICOLON in path
+            or _BACKSLASH in path
+            or path.find(b"//") >= 0
+            or path.find(b"/.") >= 0
+        ):
+            return _read(exact, wild, path)
+        return wild.match(path)
+
+    def _wildcard(self, host: str) -> _Paths | None:
+        return self._wild.get(host[host.find(".") :])
 
     def claims(self, host: str) -> tuple[RouteEntry, ...]:
         """Return every route that can answer for a host name, exact ones first."""
-        found = (self._hosts.get(host), self._wild.get(host[host.find(".") + 1 :]))
-        return tuple(entry for paths in found if paths for kind in (paths.exact, paths.prefix) for entry in kind.values())
+        found = (self._hosts.get(host), self._wildcard(host))
+        return tuple(
+            entry for paths in found if paths for kind in (paths.exact, paths.prefix) for entry in kind.values()
+        )
 
     def hosts(self) -> frozenset[str]:
         """Return every host that has a route; wildcards as `*.NAME`."""
-        return frozenset(self._hosts) | frozenset(f"*.{name}" for name in self._wild)
+        return frozenset(self._hosts) | frozenset(f"*{name}" for name in self._wild)
 
     def _place(self, host: str) -> tuple[dict[str, _Paths], str]:
-        return (self._wild, host[2:]) if host.startswith("*.") else (self._hosts, host)
+        return (self._wild, host[1:]) if host.startswith("*.") else (self._hosts, host)
 
 
 def _match(exact: _Paths | None, wild: _Paths | None, path: bytes) -> RouteEntry | None:

@@ -33,6 +33,12 @@ class Permission(StrEnum):
     JOB_CANCEL = "job.cancel"
     REGISTRY_READ = "registry.read"
     REGISTRY_MANAGE = "registry.manage"
+    ROUTE_READ = "route.read"
+    """Routes, domains and certificates."""
+    ROUTE_WRITE = "route.write"
+    """Publish, change, accept, refuse, unpublish."""
+    DOMAIN_MANAGE = "domain.manage"
+    """Say and prove which domains are the organisation's."""
     USER_READ = "user.read"
     USER_MANAGE = "user.manage"
     TOKEN_MANAGE = "token.manage"  # noqa: S105
@@ -56,9 +62,9 @@ class Role(StrEnum):
 
 _P = Permission
 _ADDED: Mapping[Role, frozenset[Permission]] = {
-    Role.VIEWER: frozenset({_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ}),
+    Role.VIEWER: frozenset({_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ, _P.ROUTE_READ}),
     Role.OPERATOR: frozenset({_P.LOGS_READ, _P.EXEC_OPEN, _P.DEPLOYMENT_OPERATE, _P.JOB_CANCEL, _P.FORWARD_OPEN}),
-    Role.DEPLOYER: frozenset({_P.DEPLOYMENT_WRITE}),
+    Role.DEPLOYER: frozenset({_P.DEPLOYMENT_WRITE, _P.ROUTE_WRITE}),
     Role.ADMIN: frozenset(
         {
             _P.CLUSTER_MANAGE,
@@ -67,6 +73,7 @@ _ADDED: Mapping[Role, frozenset[Permission]] = {
             _P.USER_MANAGE,
             _P.TOKEN_MANAGE,
             _P.REGISTRY_MANAGE,
+            _P.DOMAIN_MANAGE,
             _P.AUDIT_READ,
             _P.RECORDING_READ,
         }
@@ -88,6 +95,7 @@ ORG_WIDE = frozenset(
         _P.AUDIT_READ,
         _P.ORG_MANAGE,
         _P.REGISTRY_MANAGE,
+        _P.DOMAIN_MANAGE,
         _P.JOIN_TOKEN_MANAGE,
     }
 )

@@ -1,0 +1,1 @@
+"""Routes: what is published under which name, where it comes from, and what the edge is told about it."""

@@ -1,0 +1,68 @@
+"""What time brings to routes: sources that stay away, grace that ends, rivals that are gone. One loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from sqlalchemy.exc import IntegrityError
+
+from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.control.db import Database
+from towline.control.domains.names import Ownership
+from towline.control.errors import ApiError
+from towline.control.logging import get_logger
+from towline.control.routes import repository
+from towline.control.routes.settling import hint, key_of, settle
+
+_log = get_logger("routes")
+
+INTERVAL = 5.0
+"""Seconds between two looks: a route goes at most so much later than its grace time says."""
+
+
+class Upkeep:
+    """The loop. Args: away_grace: seconds after which a cluster that is away gives its sources' names up."""
+
+    def __init__(
+        self, db: Database, ownership: Callable[[], Ownership], away_grace: float, *, clock: Clock = REAL_CLOCK
+    ) -> None:
+        self._db = db
+        self._ownership = ownership
+        self._away_grace = timedelta(seconds=away_grace)
+        self._clock = clock
+        self._tasks = TaskOwner("route-upkeep")
+
+    async def start(self) -> None:
+        self._tasks.spawn("tidy", self._tidy_for_ever())
+
+    async def stop(self) -> None:
+        await self._tasks.close()
+
+    async def tidy(self) -> int:
+        """Do what is due now. Returns: how many routes it was about."""
+        async with self._db.read() as tx:  # without the write lock, which everybody else needs
+            if not await repository.is_anything_due(tx, await tx.now(), self._away_grace):
+                return 0
+        async with self._db.begin() as tx:
+            moment = await tx.now()
+            await repository.note_away(tx, moment - self._away_grace, moment)
+            overdue = await repository.overdue(tx, moment)
+            unopposed = await repository.unopposed(tx)
+            orphans = await repository.orphans(tx)
+            keys = {key_of(row) for row in (*overdue, *unopposed, *orphans)}
+            gone = [row for row in overdue if row.missing and row.decision != "refused"]
+            hint(tx, gone)
+            for row in gone:
+                await tx.delete(row)
+            await settle(tx, self._ownership(), keys)
+        return len(keys)
+
+    async def _tidy_for_ever(self) -> None:
+        while True:
+            await self._clock.sleep(INTERVAL)
+            try:
+                await self.tidy()
+            except (ApiError, IntegrityError) as error:
+                _log.warning("routes not tidied", why=str(error)[:300])
