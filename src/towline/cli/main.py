@@ -31,6 +31,8 @@ MODULES = {
     f"{_COMMANDS}links": "link forward ssh",
     f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale "
     "remove prune adopt",
+    f"{_COMMANDS}routes": "publish unpublish routes",
+    f"{_COMMANDS}domains": "domains",
     f"{_COMMANDS}streams": "logs exec",
     f"{_COMMANDS}kubeconfig": "kubeconfig k8s-token",
     f"{_COMMANDS}kube": "kube",
