@@ -36,6 +36,7 @@ MODULES = {
     f"{_COMMANDS}streams": "logs exec",
     f"{_COMMANDS}kubeconfig": "kubeconfig k8s-token",
     f"{_COMMANDS}kube": "kube",
+    f"{_COMMANDS}certs": "certs",
     f"{_COMMANDS}jobs": "jobs",
     f"{_COMMANDS}access": "tokens users",
     f"{_COMMANDS}audit": "audit",

@@ -17,6 +17,7 @@ STATE_STYLES = {
     "healthy": "green", "degraded": "yellow", "down": "red", "working": "blue", "unknown": "bright_black",
     "succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "blue", "waiting": "yellow",
     "expired": "red", "superseded": "bright_black", "active": "green", "suspect": "red", "revoked": "bright_black",
+    "issued": "green", "ordering": "blue", "blocked": "yellow",
     "verified": "green", "pending": "yellow", "proposed": "blue", "conflict": "red", "refused": "bright_black",
     "leaving": "yellow", "switched off": "bright_black",
 }  # fmt: skip

@@ -23,6 +23,7 @@ from towline.control.authority.identity import ServerAddresses, addresses
 from towline.control.authority.service import ServerTls
 from towline.control.bundles.service import BundleService
 from towline.control.bus import Bus
+from towline.control.certificates.feature import CertificatesFeature
 from towline.control.db import Database
 from towline.control.deployments.adapters import ClusterFleet
 from towline.control.deployments.wiring import deployments_of
@@ -89,9 +90,10 @@ class ControlPlane:
         self.published = PublishedRoutes(self)
         self.recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
+        self.certificates = CertificatesFeature(self)
         self.features: list[Feature] = [
             self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.gateway, self.published,
-            self.kubernetes, self.retention,
+            self.kubernetes, self.certificates, self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -136,6 +138,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.agents.api import router as agents
     from towline.control.audit.api import router as audit
     from towline.control.bundles.api import router as bundles
+    from towline.control.certificates.api import router as certificates
     from towline.control.clusters.api import router as clusters
     from towline.control.deployments.api import router as deployments
     from towline.control.domains.api import router as domains
@@ -166,6 +169,7 @@ def routers() -> Sequence[APIRouter]:
         deployments,
         routes,
         domains,
+        certificates,
         jobs,
         streams,
         recordings,

@@ -34,6 +34,7 @@ class ErrorCode(StrEnum):
     CONTAINER_NOT_FOUND = "container_not_found"
     ROUTE_NOT_FOUND = "route_not_found"
     DOMAIN_NOT_FOUND = "domain_not_found"
+    CERTIFICATE_NOT_FOUND = "certificate_not_found"
     HOST_REFUSED = "host_refused"
     HOST_TAKEN = "host_taken"
     DOMAIN_UNVERIFIED = "domain_unverified"
@@ -82,6 +83,7 @@ STATUSES: Mapping[ErrorCode, int] = {
     ErrorCode.CONTAINER_NOT_FOUND: 404,
     ErrorCode.ROUTE_NOT_FOUND: 404,
     ErrorCode.DOMAIN_NOT_FOUND: 404,
+    ErrorCode.CERTIFICATE_NOT_FOUND: 404,
     ErrorCode.HOST_REFUSED: 422,
     ErrorCode.HOST_TAKEN: 409,
     ErrorCode.DOMAIN_UNVERIFIED: 409,
@@ -132,6 +134,7 @@ EXPLANATIONS: Mapping[ErrorCode, str] = {
     ErrorCode.CONTAINER_NOT_FOUND: "No running container fits. `towline clusters containers` lists them.",
     ErrorCode.ROUTE_NOT_FOUND: "No route of this name or id that you may see.",
     ErrorCode.DOMAIN_NOT_FOUND: "The organisation has no domain of this name.",
+    ErrorCode.CERTIFICATE_NOT_FOUND: "The organisation has, and needs, no certificate of this name.",
     ErrorCode.HOST_REFUSED: "The organisation may not publish this name; the message says why and what would help.",
     ErrorCode.HOST_TAKEN: "Another route answers for this name and path; the message names it. First come stays.",
     ErrorCode.DOMAIN_UNVERIFIED: "The proof in DNS was not found; the message has the record to set, and what was seen.",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from towline.aio.tasks import TaskOwner
 from towline.control.access.actor import Access
@@ -18,6 +19,7 @@ from towline.control.agents.join_tokens import JoinTokens
 from towline.control.agents.service import Agents
 from towline.control.agents.trust import TrustKeeper, signing_keys
 from towline.control.agents.updates import Updates
+from towline.control.certificates.sources import certified_hosts
 from towline.control.clusters import retention
 from towline.control.clusters.reports import Reports
 from towline.control.clusters.service import Clusters
@@ -131,6 +133,9 @@ def server_identity(control: ControlPlane) -> IdentitySource:
         where, tls = control.addresses(), control.tls.material
         # Where a proxy ends TLS, agents and curl never see our certificate: theirs is checked as any public one.
         seen = not (control.settings.public_url and control.settings.trusted_proxies)
+        # Nor do they where an authority certifies the name that they dial.
+        certified = certified_hosts(control.settings)
+        seen = seen and not any(urlsplit(url).hostname in certified for url in where.urls)
         fingerprints = (tls.fingerprint,) if tls.fingerprint and seen else ()
         spki_pins = (tls.spki_pin,) if tls.spki_pin and seen else ()
         release_keys = signing_keys(control.settings.data_folder / "keys")

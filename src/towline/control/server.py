@@ -23,10 +23,12 @@ from towline.aio.tasks import TaskOwner
 from towline.control import logging
 from towline.control.access import setup
 from towline.control.app import ControlPlane, create_app
+from towline.control.certificates.routing import ChallengesFirst
 from towline.control.edge_metrics import EdgeCollector, log_request
 from towline.control.errors import StartupError
 from towline.control.logging import get_logger
 from towline.control.opening import opened
+from towline.control.plain_http import plain_edge
 from towline.control.routing import LinkHandover, ServerRouter
 from towline.control.settings import Settings
 from towline.gateway.api_server import MAX_PATH_BYTES, ApiServer
@@ -79,19 +81,26 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         api = ApiServer(create_app(control), _socket_path(settings, stack))
         edge = Edge(
             options or edge_options(settings),
-            router=ServerRouter(
-                control.gateway.registry.find, control.kubernetes.gate.route, cluster_hosts=settings.kubernetes_host
+            router=ChallengesFirst(
+                ServerRouter(
+                    control.gateway.registry.find, control.kubernetes.gate.route, cluster_hosts=settings.kubernetes_host
+                ),
+                control.certificates.answers,
             ),
             api=UnixConnector(str(api.path), owner),
             links=LinkHandover(control.fleet.acceptor),
-            tls=control.tls.context,
+            tls=control.certificates.handshakes.context,
+            hellos=control.certificates.handshakes,
             access_log=log_request,
         )
         control.metrics.registry.register(EdgeCollector(edge.counters))
         control.port = _listen(edge, settings)
+        plain = plain_edge(control, options or edge_options(settings))
         await api.start()
         stack.push_async_callback(api.stop)
         stack.push_async_callback(edge.close)
+        if plain is not None:
+            stack.push_async_callback(plain.close)
         await control.start()
         running = Running(control, edge, control.port)
         _announce(running)

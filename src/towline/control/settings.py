@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from towline.control.errors import StartupError
@@ -220,6 +220,49 @@ class Settings(BaseSettings):
         description="Name servers to ask about domains, `ADDRESS` or `ADDRESS:PORT`. Empty: those of the system.",
     )
 
+    # -- certificates
+    gateway_listen_http: str = Field(
+        "",
+        description="Address and port for plain HTTP, e.g. `0.0.0.0:80`: answers HTTP-01 challenges and redirects "
+        "everything else to HTTPS. Empty: none.",
+    )
+    acme_directory: str = Field(
+        "",
+        description="Directory of the ACME authority that certifies published names, like "
+        "`https://acme-v02.api.letsencrypt.org/directory`. Whoever sets it agrees to its terms. Empty: our own "
+        "authority signs them, which is for development.",
+    )
+    acme_email: str = Field("", description="Address that the authority may write to about our account.")
+    acme_ca_file: AbsolutePath | None = Field(
+        None, description="Certificates (PEM) to check the authority's own HTTPS with. Empty: the usual ones."
+    )
+    acme_eab_key_id: str = Field(
+        "", description="Key id of the external account that ours is bound to, where the authority asks for one."
+    )
+    acme_eab_hmac_file: AbsolutePath | None = Field(
+        None, description="File with the key (base64url) of the external account."
+    )
+    acme_challenges: Words = Field(
+        default_factory=lambda: ["http-01", "tls-alpn-01", "dns-01"],
+        description="Challenges that may be used, the best first. Wildcards need `dns-01`.",
+    )
+    acme_dns: Pairs = Field(
+        default_factory=dict,
+        description="How `dns-01` sets records, `provider` and its options: `rfc2136` (`server`, `key_file`, `zone`), "
+        "`webhook` (`url`, `token_file`), or a plugin's name. Empty: not at all.",
+    )
+    acme_server_names: bool = Field(
+        False,
+        description="Have the authority certify the server's own host names too, and `*.` `kubernetes_host` by "
+        "`dns-01`. Not those of `agent_urls`: agents that pinned our own authority need a name that shows it.",
+    )
+    acme_http_port: int = Field(
+        80, ge=1, le=65535, description="Port at which the authority looks for HTTP-01; another one in tests only."
+    )
+    acme_tls_port: int = Field(
+        443, ge=1, le=65535, description="Port at which the authority looks for TLS-ALPN-01; another one in tests only."
+    )
+
     # -- Kubernetes
     kubernetes_host: str = Field(
         "",
@@ -242,9 +285,11 @@ class Settings(BaseSettings):
             raise ValueError("must be a host name, e.g. k8s.example.com or apps.example.net")
         return name
 
-    @field_validator("listen")
+    @field_validator("listen", "gateway_listen_http")
     @classmethod
-    def _has_port(cls, value: str) -> str:
+    def _has_port(cls, value: str, info: ValidationInfo) -> str:
+        if not value and info.field_name != "listen":
+            return value
         host, colon, port = value.rpartition(":")
         if not colon or not host or not port.isdigit() or int(port) > 65535:
             raise ValueError("must be ADDRESS:PORT, e.g. 0.0.0.0:8443 or [::]:8443")

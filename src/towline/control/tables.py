@@ -4,6 +4,7 @@ import towline.control.access.models
 import towline.control.agents.models
 import towline.control.audit.models
 import towline.control.bundles.models
+import towline.control.certificates.models
 import towline.control.clusters.models
 import towline.control.deployments.models
 import towline.control.domains.models

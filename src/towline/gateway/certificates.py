@@ -9,7 +9,7 @@ import os
 import ssl
 import tempfile
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -73,12 +73,15 @@ class Certificates:
         self.own_names: Collection[str] = frozenset()
         self.kept_names: Collection[str] = frozenset()
         """Own names that are shown the own certificate whatever else there is: agents pinned it."""
+        self.signer: Callable[[str], Material | None] | None = None
+        """Makes what nobody else gave a name; asked on the event loop, so it answers within a millisecond or two."""
         self.refused: Counter[str] = Counter()
         """Handshakes that were ended, by reason."""
         self._own = own
         self._prepared: ssl.SSLContext | None = None
         self._max_contexts = max_contexts
         self._by_name: dict[str, Material] = {}
+        self._served: set[str] = set()
         self._contexts: OrderedDict[str, ssl.SSLContext] = OrderedDict()
         self._challenges: dict[str, ssl.SSLContext] = {}
 
@@ -94,8 +97,9 @@ class Certificates:
         """Serve these and nothing else; of two for one name the later one is taken."""
         self._by_name = {name: material for material in materials for name in material.names}
         kept = {material.id for material in self._by_name.values()}
-        for gone in [key for key in self._contexts if key not in kept]:
-            del self._contexts[gone]
+        for gone in self._served - kept:
+            self._contexts.pop(gone, None)
+        self._served = kept
 
     def find(self, name: str) -> Material | None:
         """Return what is served for a name; a wildcard covers one label, as in RFC 6125 section 6.4.3."""
@@ -143,7 +147,7 @@ class Certificates:
         asked = name.lower()
         if asked in self.kept_names:
             return None
-        material = self.find(asked)
+        material = self.find(asked) or (self.signer(asked) if self.signer is not None else None)
         if material is not None:
             connection.context = self._context(material)
             return None

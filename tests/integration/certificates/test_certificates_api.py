@@ -3,17 +3,18 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from cryptography import x509
-from tests.support.certificates import certified
-from tests.support.control_app import ControlApp, running_control
+from tests.support.certificates import certified, shown
+from tests.support.control_app import ControlApp, running_control, test_settings
 from tests.testbed.pebble import Authority
 
 from towline.control.access.permissions import Role
+from towline.control.app import create_app
 from towline.control.authority import certificates
 from towline.control.certificates import repository
 from towline.control.certificates.wanted import WantedName
+from towline.control.server import serving
 
 NAME = "shop.example.test"
 BASE = "/api/v1/certificates"
@@ -107,14 +108,13 @@ async def test_an_uploaded_certificate_goes_before_others_and_is_forgotten_when_
         await admin.post(BASE, json=brought("a.apps.test"))
         await app.control.certificates.look()
         assert (await admin.get(f"{BASE}/a.apps.test")).json()["source"] == "upload"
-        conflict = await admin.delete(f"{BASE}/b.apps.test")
-        assert conflict.status_code == 409 and "needed by a route" in conflict.json()["error"]["message"]
+        assert (await admin.get(f"{BASE}/b.apps.test")).json()["source"] == "local"
         assert (await admin.delete(f"{BASE}/a.apps.test")).status_code == 204
         await app.control.certificates.look()
         assert (await admin.get(f"{BASE}/a.apps.test")).json()["source"] == "local"
 
 
-async def test_another_organisation_finds_nothing_of_ours(database_url: str, tmp_path: Path) -> None:
+async def test_another_organisation_finds_no_certificate_of_ours(database_url: str, tmp_path: Path) -> None:
     async with running_control(database_url, tmp_path, gateway_domain="apps.test") as app:
         admin = await app.user("ada", Role.ADMIN)
         await admin.post(BASE, json=brought("a.apps.test"))
@@ -125,23 +125,22 @@ async def test_another_organisation_finds_nothing_of_ours(database_url: str, tmp
         assert (await stranger.post(BASE, json=brought("a.apps.test"))).status_code == 422
 
 
-async def test_without_an_authority_our_own_signs_and_shows_what_to_trust(database_url: str, tmp_path: Path) -> None:
-    async with running_control(database_url, tmp_path) as app:
+async def test_without_an_authority_our_own_signs_what_is_asked_for_and_shows_what_to_trust(tmp_path: Path) -> None:
+    settings = test_settings(f"sqlite:///{tmp_path / 'towline.sqlite'}", tmp_path, gateway_domain="apps.test")
+    async with serving(settings) as running:
+        app = ControlApp(running.control, create_app(running.control), settings)
+        await wanting(app, NAME, "*.shop.test")
+        await running.control.certificates.look()
         viewer = await app.user("vera", Role.VIEWER)
-        await wanting(app, NAME)
-        await _until_issued(app, viewer)
-        authority = (await viewer.get(f"{BASE}/authority")).json()
-        async with app.control.db.read() as tx:
-            row = await repository.by_name(tx, NAME)
-        assert row is not None and row.source == "local"
-        signed = x509.load_pem_x509_certificate(row.chain.encode())
-        signed.verify_directly_issued_by(x509.load_pem_x509_certificate(authority["pem"].encode()))
-
-
-async def _until_issued(app: ControlApp, client: httpx.AsyncClient) -> None:
-    async with app.control.bus.subscribe("certificate") as hints:
-        while (await client.get(f"{BASE}/{NAME}")).json().get("state") != "issued":
-            await anext(hints)
+        authority = (await viewer.get(f"{BASE}/authority")).json()["pem"]
+        for name in (NAME, "any.shop.test"):
+            certificate = await shown(running.port, name, authority)
+            assert (await shown(running.port, name, authority)) == certificate
+        with pytest.raises(OSError):
+            await shown(running.port, "nobody.test", authority)
+        listed = (await viewer.get(BASE)).json()["items"]
+        assert [(entry["name"], entry["source"]) for entry in listed] == [("*.shop.test", "local"), (NAME, "local")]
+        await viewer.aclose()
 
 
 @pytest.mark.pebble
@@ -154,8 +153,8 @@ async def test_a_revoked_certificate_is_withdrawn_and_replaced_by_one_with_anoth
         server.want(NAME)
         first = await server.issued(NAME)
         old = x509.load_pem_x509_certificate(first.chain.encode())
-        shown = await server.feature.service.revoke(access, NAME, "key_compromise")
-        assert shown.state == "revoked" and not shown.served
+        withdrawn = await server.feature.service.revoke(access, NAME, "key_compromise")
+        assert withdrawn.state == "revoked" and not withdrawn.served
         second = await server.issued(NAME)
         new = x509.load_pem_x509_certificate(second.chain.encode())
         assert new.public_key() != old.public_key()

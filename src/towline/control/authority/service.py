@@ -69,6 +69,12 @@ class ServerTls:
     def material(self) -> Material:
         return self._material
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Host names of the certificate in use, wildcards included."""
+        found = self._material.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(name.lower() for name in found.get_values_for_type(x509.DNSName))
+
     def context(self) -> ssl.SSLContext:
         """Return the context for one more connection."""
         return self._material.context

@@ -22,7 +22,7 @@ from towline.control.certificates.figures import Figures
 from towline.control.certificates.issuing import Issuer
 from towline.control.certificates.keeping import TOPIC, Keeper
 from towline.control.certificates.lights import certificate_light, upload_problem
-from towline.control.certificates.local import LocalAuthority
+from towline.control.certificates.local import LocalSigner
 from towline.control.certificates.lookups import DnsLookups
 from towline.control.certificates.models import AcmeChallenge, AcmeOrder, Certificate
 from towline.control.certificates.ordering import Ordering, Tools
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 _log = get_logger("certificates")
 
 LOOK_INTERVAL = 30.0
-LEAST_PAUSE = 0.1
-"""Seconds between two passes: a flood of hints costs ten reads a second."""
+LEAST_PAUSE = 0.2
+"""Seconds between two passes: a flood of hints costs five reads a second."""
 TOPICS = (TOPIC, "route", "domain", "resync")
 WARN_AGAIN = timedelta(days=1)
 KEEP_ORDERS = 30 * 86400.0
@@ -76,9 +76,12 @@ class CertificatesFeature:
         self.accounts = self._accounts()
         self._source = source_of(settings)
         self._serving = Serving(self.keeper, self.handshakes, self.answers)
-        local = LocalAuthority(settings.data_folder / "tls", clock)
-        self._issuer = Issuer(self.keeper, self._ordering(), local, self.figures, self._tasks)
+        self._local = LocalSigner(settings.data_folder / "tls", clock)
+        if self._source is Source.LOCAL:
+            self.handshakes.signer = self._local
+        self._issuer = Issuer(self.keeper, self._ordering(), self.figures, self._tasks)
         self.service = CertificateService(self.keeper, control.audit, self.accounts)
+        self.service.local_names = lambda: self._local.names
         self.service.may_have = partial(upload_problem, control)
         control.gateway.checks.certificate = partial(certificate_light, control)
 
@@ -99,29 +102,35 @@ class CertificatesFeature:
             await self.accounts.close()
 
     async def look(self) -> None:
-        """Make one pass."""
+        """Make one whole pass."""
         await self._reconcile()
-        await self._issuer.take_due()
-        await self._serving.reload()
+        await self._glance()
         await self._count_and_warn()
 
     # the loop
 
     async def _look_for_ever(self) -> None:
+        names_changed = True
         async with self._control.bus.subscribe(*TOPICS) as hints:
             while True:
                 try:
-                    await self.look()
+                    await (self.look() if names_changed else self._glance())
                 except ApiError as error:
                     _log.warning("certificates not looked at", why=error.message)
                 await self._control.clock.sleep(LEAST_PAUSE)
                 try:
                     async with asyncio.timeout(await self._pause()):
-                        await anext(hints)
+                        hint = await anext(hints)
+                    names_changed = hint.topic != TOPIC or "names" in hint.ids
                 except TimeoutError:
-                    continue
+                    names_changed = True
                 except StopAsyncIteration:
                     return
+
+    async def _glance(self) -> None:
+        """Begin with what is due, and serve what there is: the quick half of a pass."""
+        await self._issuer.take_due()
+        await self._serving.reload()
 
     async def _pause(self) -> float:
         """Return the seconds until something is due, or until the next look without a reason."""
@@ -130,15 +139,16 @@ class CertificatesFeature:
         return LOOK_INTERVAL if due is None else min(LOOK_INTERVAL, max(LEAST_PAUSE, due))
 
     async def _reconcile(self) -> None:
-        if self._source is None:
-            return
         names = await self._wanted()
-        async with self._control.db.read() as tx:
-            changes = plan(names, await repository.everything(tx), self._source, wildcard_of=self._wildcard_of)
-        if changes == Plan():
+        if self._source is Source.LOCAL:
+            self._local.names = frozenset(each.name for each in names)
+        if self._source is not Source.ACME:
             return
-        async with self._control.db.begin() as tx:
-            await self._apply(tx, changes)
+        async with self._control.db.read() as tx:
+            changes = plan(names, await repository.everything(tx), wildcard_of=self._wildcard_of)
+        if changes != Plan():
+            async with self._control.db.begin() as tx:
+                await self._apply(tx, changes)
 
     async def _wanted(self) -> list[WantedName]:
         return [each for ask in self.sources for each in await ask()]
@@ -150,13 +160,13 @@ class CertificatesFeature:
     def _wildcard_of(self) -> str:
         """With DNS-01 all names that are given out share one certificate."""
         settings = self._control.settings
-        return settings.gateway_domain if self._source is Source.ACME and solver_of(settings) is not None else ""
+        return settings.gateway_domain if solver_of(settings) is not None else ""
 
     async def _apply(self, tx: Transaction, changes: Plan) -> None:
         moment = await tx.now()
         rows = [
             {
-                "id": new_id("crt"), "name": each.name, "org_id": each.org_id, "source": self._source,
+                "id": new_id("crt"), "name": each.name, "org_id": each.org_id, "source": Source.ACME,
                 "state": State.WAITING, "next_at": moment, "created_at": moment, "updated_at": moment,
                 **repository.EMPTY,
             }
@@ -165,10 +175,9 @@ class CertificatesFeature:
         await repository.insert_missing(tx, rows)
         await repository.set_wanted(tx, changes.wanted, wanted=True)
         await repository.set_wanted(tx, changes.unwanted, wanted=False)
-        await repository.move(tx, changes.moved, str(self._source))
         tx.publish(TOPIC)
         for each in changes.missing:
-            _log.info("a name needs a certificate", name=each.name, source=str(self._source))
+            _log.info("a name needs a certificate", name=each.name)
 
     async def _count_and_warn(self) -> None:
         async with self._control.db.read() as tx:

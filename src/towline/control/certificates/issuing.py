@@ -5,7 +5,6 @@ Every try ends in a state with a reason in words, and in the moment of the next 
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -19,10 +18,9 @@ from towline.control.certificates.errors import (
 )
 from towline.control.certificates.figures import Figures
 from towline.control.certificates.keeping import TOPIC, Keeper, cut
-from towline.control.certificates.local import LocalAuthority
 from towline.control.certificates.models import Certificate
 from towline.control.certificates.ordering import Ordering
-from towline.control.certificates.states import Source, State
+from towline.control.certificates.states import State
 from towline.control.errors import ApiError
 from towline.control.logging import get_logger
 
@@ -37,12 +35,9 @@ RATE_LIMITED_WAIT = 3600.0
 class Issuer:
     """Works on what is due. Args: ordering: None where no ACME authority is set."""
 
-    def __init__(
-        self, keeper: Keeper, ordering: Ordering | None, local: LocalAuthority, figures: Figures, tasks: TaskOwner
-    ) -> None:
+    def __init__(self, keeper: Keeper, ordering: Ordering | None, figures: Figures, tasks: TaskOwner) -> None:
         self._keeper = keeper
         self._ordering = ordering
-        self._local = local
         self._figures = figures
         self._tasks = tasks
         self._working: set[str] = set()
@@ -103,17 +98,14 @@ class Issuer:
         return row.renew_at is None or row.renew_at <= moment
 
     async def _issue(self, row: Certificate) -> None:
-        if row.source == Source.LOCAL:
-            await self._keeper.keep_local(row, *await asyncio.to_thread(self._local.sign, row.name))
-        elif self._ordering is None:
+        if self._ordering is None:
             raise Blocked("no authority is set: see acme_directory, or upload a certificate")
-        else:
-            await self._ordering.issue(row, force=row.force)
+        await self._ordering.issue(row, force=row.force)
 
     async def _plan(self, row: Certificate) -> None:
         """Sleep until the next renewal, or until the authority is asked again when that should be."""
-        if row.source == Source.LOCAL or self._ordering is None:
-            await self._keeper.save(row, state=State.ISSUED, reason="", next_at=row.renew_at)
+        if self._ordering is None:
+            await self._keeper.save(row, next_at=row.renew_at)
         else:
             await self._ordering.plan_renewal(row)
 

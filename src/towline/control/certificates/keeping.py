@@ -11,7 +11,7 @@ from towline.aio.clock import Clock
 from towline.aio.tasks import TaskOwner
 from towline.control.access.actor import system_actor
 from towline.control.audit.service import AuditLog, Result
-from towline.control.certificates import keys, repository, schedule
+from towline.control.certificates import keys, repository
 from towline.control.certificates.accounts import Sealer
 from towline.control.certificates.errors import LeaseLost
 from towline.control.certificates.models import REASON_CHARACTERS, AcmeChallenge, AcmeOrder, Certificate
@@ -22,6 +22,8 @@ from towline.control.logging import get_logger
 _log = get_logger("certificates")
 
 TOPIC = "certificate"
+NAMES_CHANGED = {"names": "changed"}
+"""Added to a hint after which other names may need a certificate than before."""
 LEASE = 15.0
 """Seconds that a name is somebody's who may have died; it is renewed three times as often."""
 KEY_PURPOSE = "certificate-key"
@@ -107,16 +109,6 @@ class Keeper:
             "fingerprint": facts.fingerprint, "begins_at": facts.begins_at, "ends_at": facts.ends_at,
             "warned_at": None, "revoked_at": None, "asked_ari_at": None,
         }  # fmt: skip
-
-    async def keep_local(self, row: Certificate, chain: str, key: bytes) -> None:
-        """Keep what our own authority signed. Raises: LeaseLost."""
-        values = self.material(row, chain, key)
-        moment = schedule.renew_at(values["begins_at"], values["ends_at"])
-        async with self.db.begin() as tx:
-            await self.write(
-                tx, row, **values, state=State.ISSUED, reason="", attempts=0, renew_at=moment, next_at=moment
-            )
-            await self.audit(tx, row, "certificate.issue", issuer=row.issuer, until=f"{values['ends_at']:%Y-%m-%d}")
 
     async def add_challenge(
         self, certificate_id: str, kind: str, name: str, token: str, answer: str, life: float

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from towline.control.certificates.schemas import CertificateOut
-from towline.control.certificates.states import State
+from towline.control.certificates.states import Source, State
 from towline.control.domains import repository as domains
 from towline.control.domains.names import is_under
 from towline.control.routes.schemas import Light
@@ -29,6 +29,8 @@ async def certificate_light(control: ControlPlane, host: str) -> Light:
 
 
 def _light_of(found: CertificateOut) -> Light:
+    if found.source == Source.LOCAL:
+        return Light(name=NAME, state="ok", reason=found.reason)
     until = f"{found.name}, by {found.issuer}, until {found.ends_at:%Y-%m-%d}" if found.ends_at else found.name
     if found.served and found.state != State.EXPIRED:
         words = f"{until}; but the next one does not come: {found.reason}" if found.is_ending else until

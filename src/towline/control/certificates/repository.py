@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, upd
 from sqlalchemy.orm import defer
 
 from towline.control.certificates.models import AcmeAccount, AcmeChallenge, AcmeOrder, Certificate
-from towline.control.certificates.states import Source, State
+from towline.control.certificates.states import Source
 from towline.control.db import Transaction, UtcDateTime, now, upsert
 
 FRESH = {"populate_existing": True}
@@ -31,9 +31,26 @@ async def by_name(tx: Transaction, name: str) -> Certificate | None:
     return (await tx.scalars(query.execution_options(**FRESH))).first()
 
 
+_LIGHT = (defer(Certificate.chain), defer(Certificate.sealed_key), defer(Certificate.sealed_order_key))
+"""What lists go without: kilobytes of each row. `names` says whether there is a certificate."""
+
+
 async def everything(tx: Transaction) -> Sequence[Certificate]:
-    """Return every row of the installation, for reconciling and serving."""
-    return (await tx.scalars(select(Certificate).order_by(Certificate.name))).all()
+    """Return every row of the installation, without what is heavy."""
+    return (await tx.scalars(select(Certificate).options(*_LIGHT).order_by(Certificate.name))).all()
+
+
+async def of_org(tx: Transaction, org_id: str, search: str = "") -> Sequence[Certificate]:
+    """Return an organisation's rows by name, without what is heavy."""
+    query = select(Certificate).options(*_LIGHT).where(Certificate.org_id == org_id).order_by(Certificate.name)
+    return (await tx.scalars(query.where(Certificate.name.contains(search.lower(), autoescape=True)))).all()
+
+
+async def may_serve(tx: Transaction, host: str) -> Sequence[Certificate]:
+    """Return rows that may be for a host: its own, its wildcard's, and all uploads."""
+    own = [host, f"*.{host.partition('.')[2]}"]
+    query = select(Certificate).options(*_LIGHT)
+    return (await tx.scalars(query.where(or_(Certificate.name.in_(own), Certificate.source == Source.UPLOAD)))).all()
 
 
 async def served(tx: Transaction) -> list[tuple[str, int]]:
@@ -115,12 +132,6 @@ async def write(tx: Transaction, row: Certificate, values: Mapping[str, Any]) ->
 async def release_all(tx: Transaction, owner: str) -> None:
     """Give back every lease of a replica that stops."""
     await tx.execute(update(Certificate).where(Certificate.owner == owner).values(owner="", lease_until=None))
-
-
-async def move(tx: Transaction, names: Collection[str], source: str) -> None:
-    """Have certificates from elsewhere; what is there is served until the new one has come."""
-    values = {"source": source, "state": State.WAITING, "next_at": now(), "attempts": 0, "reason": "", "order_url": ""}
-    await tx.execute(update(Certificate).where(Certificate.name.in_(names)).values(**values))
 
 
 async def with_end(tx: Transaction) -> Sequence[Certificate]:

@@ -15,29 +15,31 @@ RevocationReason = Literal["unspecified", "key_compromise", "superseded", "cessa
 
 
 class CertificateOut(BaseModel):
-    id: str
     name: str
     source: str
+    """`acme`, `upload`, or `local`: signed by the server's own authority when it is asked for."""
     state: str
-    reason: str
     wanted: bool
     """A route, or the server itself, needs it."""
     served: bool
     names: list[str]
-    issuer: str
-    fingerprint: str
-    begins_at: datetime | None
-    ends_at: datetime | None
-    days_left: int | None
-    renew_at: datetime | None
-    next_try_at: datetime | None
-    attempts: int
-    challenge: str
-    is_ending: bool
+    reason: str = ""
+    id: str = ""
+    """Empty for a local one."""
+    issuer: str = ""
+    fingerprint: str = ""
+    begins_at: datetime | None = None
+    ends_at: datetime | None = None
+    days_left: int | None = None
+    renew_at: datetime | None = None
+    next_try_at: datetime | None = None
+    attempts: int = 0
+    challenge: str = ""
+    is_ending: bool = False
     """Past three quarters of its life: the renewal has failed so far."""
-    revoked_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
+    revoked_at: datetime | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
 
 
 class UploadRequest(BaseModel):

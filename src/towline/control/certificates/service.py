@@ -5,7 +5,7 @@ The rows that nobody touches by hand are moved by `issuing`; this only makes the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,13 @@ from towline.control.access.permissions import Permission, Resource
 from towline.control.audit.service import AuditLog
 from towline.control.certificates import keys, repository, schedule, uploads
 from towline.control.certificates.errors import CertificateError
-from towline.control.certificates.keeping import TOPIC, Keeper
+from towline.control.certificates.keeping import NAMES_CHANGED, TOPIC, Keeper
 from towline.control.certificates.models import Certificate
 from towline.control.certificates.schemas import CertificateOut, RevocationReason
 from towline.control.certificates.states import Source, State
 from towline.control.db import Transaction
 from towline.control.errors import ApiError, ErrorCode, not_found
-from towline.control.ids import new_id
+from towline.control.ids import DEFAULT_ORG, new_id
 from towline.gateway.certificates import covers
 
 if TYPE_CHECKING:
@@ -50,28 +50,37 @@ class CertificateService:
         self._audit = audit
         self._accounts = accounts
         self.may_have: MayHave = _anybody
+        self.local_names: Callable[[], Collection[str]] = frozenset
+        """Names that our own authority signs when asked."""
 
     async def visible(self, access: Access, search: str = "") -> list[CertificateOut]:
         """Return the organisation's certificates by name."""
         async with self._keeper.db.read() as tx:
             moment = await tx.now()
-            rows = await repository.everything(tx)
-        seen = [row for row in rows if row.org_id == access.org_id and search.lower() in row.name]
-        return [shown(row, moment) for row in seen if row.wanted or row.chain]
+            rows = await repository.of_org(tx, access.org_id, search)
+        stored = [shown(row, moment) for row in rows if row.wanted or row.names]
+        known = {each.name for each in stored}
+        local = [name for name in self._local_names(access) if name not in known and search.lower() in name]
+        return sorted([*stored, *(local_one(name) for name in local)], key=lambda each: each.name)
 
     async def get(self, access: Access, name: str) -> CertificateOut:
         """Raises: ApiError: certificate_not_found."""
         async with self._keeper.db.read() as tx:
+            row = await repository.by_name(tx, name.lower())
+            if row is None and name.lower() in self._local_names(access):
+                return local_one(name.lower())
             return shown(await self._own(tx, access, name), await tx.now())
 
     async def of_host(self, host: str) -> CertificateOut | None:
         """Return what a host is served, or what there is about it; for the page of a route."""
         async with self._keeper.db.read() as tx:
-            moment, rows = await tx.now(), await repository.everything(tx)
-        serving = [row for row in rows if row.chain and covers(row.names, host)]
+            moment, rows = await tx.now(), await repository.may_serve(tx, host)
+        serving = [row for row in rows if covers(row.names, host)]
         waiting = [row for row in rows if covers([row.name], host)]
         found = sorted(serving, key=lambda row: row.source == Source.UPLOAD)[-1:] or waiting[:1]
-        return shown(found[0], moment) if found else None
+        if found:
+            return shown(found[0], moment)
+        return local_one(host) if covers(self.local_names(), host) else None
 
     async def upload(self, access: Access, chain: str, key: str) -> tuple[CertificateOut, tuple[str, ...]]:
         """Serve a certificate of one's own. Returns: it, and what was noticed. Raises: ApiError: invalid, conflict."""
@@ -174,6 +183,9 @@ class CertificateService:
         await tx.flush()
         return row
 
+    def _local_names(self, access: Access) -> Collection[str]:
+        return self.local_names() if access.org_id == DEFAULT_ORG else ()
+
     async def _own(self, tx: Transaction, access: Access, name: str) -> Certificate:
         row = await repository.by_name(tx, name.lower())
         if row is None or row.org_id != access.org_id or not access.may(Permission.ROUTE_READ, Resource(row.org_id)):
@@ -185,20 +197,28 @@ class CertificateService:
             tx, access.actor, action=action, target_kind="certificate", target_id=row.id, target_name=row.name,
             detail=detail,
         )  # fmt: skip
-        tx.publish(TOPIC, id=row.id)
+        tx.publish(TOPIC, id=row.id, **NAMES_CHANGED)
+
+
+def local_one(name: str) -> CertificateOut:
+    """Return a name that our own authority signs, as people see it."""
+    return CertificateOut(
+        name=name, source=Source.LOCAL, state=State.ISSUED, wanted=True, served=True, names=[name],
+        reason="the server's own authority signs it when it is asked for; browsers have to trust that first",
+    )  # fmt: skip
 
 
 def shown(row: Certificate, moment: datetime) -> CertificateOut:
     """Return a row as people see it."""
-    left = None if row.ends_at is None or not row.chain else (row.ends_at - moment).days
-    ending = row.chain and row.begins_at and row.ends_at and moment >= schedule.warn_at(row.begins_at, row.ends_at)
+    left = None if row.ends_at is None or not row.names else (row.ends_at - moment).days
+    ending = row.names and row.begins_at and row.ends_at and moment >= schedule.warn_at(row.begins_at, row.ends_at)
     state = row.state
-    if row.chain and row.ends_at is not None and row.ends_at <= moment:
+    if row.names and row.ends_at is not None and row.ends_at <= moment:
         state = State.EXPIRED
     waits = row.wanted and row.source != Source.UPLOAD
     return CertificateOut(
         id=row.id, name=row.name, source=row.source, state=state, reason=row.reason, wanted=row.wanted,
-        served=bool(row.chain), names=list(row.names), issuer=row.issuer, fingerprint=row.fingerprint,
+        served=bool(row.names), names=list(row.names), issuer=row.issuer, fingerprint=row.fingerprint,
         begins_at=row.begins_at, ends_at=row.ends_at, days_left=left, renew_at=row.renew_at,
         next_try_at=row.next_at if waits else None, attempts=row.attempts, challenge=row.challenge,
         is_ending=bool(ending), revoked_at=row.revoked_at, created_at=row.created_at, updated_at=row.updated_at,

@@ -31,6 +31,7 @@ class Source(StrEnum):
     ACME = "acme"
     UPLOAD = "upload"
     LOCAL = "local"
+    """Made when asked for, see `local`; there are no rows of these."""
 
 
 class ChallengeKind(StrEnum):

@@ -33,11 +33,9 @@ class Plan:
     missing: tuple[WantedName, ...] = ()
     wanted: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
-    moved: tuple[str, ...] = ()
-    """Names whose certificates come from elsewhere from now on: an authority was set, or taken away."""
 
 
-def plan(names: Sequence[WantedName], rows: Sequence[Certificate], source: Source, *, wildcard_of: str = "") -> Plan:
+def plan(names: Sequence[WantedName], rows: Sequence[Certificate], *, wildcard_of: str = "") -> Plan:
     """Compare what is wanted with what there is. Of two organisations that want a name, the first listed has it.
 
     Args: wildcard_of: a domain whose direct children share one wildcard certificate; empty for none.
@@ -54,7 +52,6 @@ def plan(names: Sequence[WantedName], rows: Sequence[Certificate], source: Sourc
         missing=tuple(each for name, each in needed.items() if name not in there),
         wanted=tuple(row.name for row in ours if not row.wanted and row.name in needed),
         unwanted=tuple(row.name for row in ours if row.wanted and row.name not in needed),
-        moved=tuple(row.name for row in ours if row.source != source and row.name in needed),
     )
 
 
