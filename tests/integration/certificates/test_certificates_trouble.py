@@ -1,5 +1,6 @@
 """What goes wrong with authorities, DNS and clocks: each ends in a working or an explained state, and asks once."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -130,6 +131,19 @@ async def test_a_certificate_for_somebody_else_is_not_served(
         row = await server.in_state(NAME, "failed")
         assert "another key than ours" in row.reason
         assert server.feature.handshakes.find(NAME) is None
+
+
+async def test_an_authority_that_forgot_our_account_gets_the_same_key_again(
+    tmp_path: Path, authority: Authority
+) -> None:
+    async with certified(tmp_path, authority) as server:
+        server.want(NAME)
+        await server.issued(NAME)
+        await asyncio.to_thread(authority.running[-1].restart)  # it keeps nothing
+        async with server.running.control.db.begin() as tx:
+            await tx.execute(update(Certificate).where(Certificate.name == NAME).values(renew_at=now(-1)))
+        await make_due(server)
+        await server.until(NAME, lambda row: row.serial == 2 and not row.owner)
 
 
 # -- DNS

@@ -54,7 +54,7 @@ def show_certificate(name: Name, output: Output = Format.TABLE) -> None:
         ("names", ", ".join(found["names"])), ("issuer", found["issuer"]), ("from", moment(found["begins_at"])),
         ("until", _until(found)), ("renewed", ago(found["renew_at"]) if found["renew_at"] else ""),
         ("next try", ago(found["next_try_at"]) if found["next_try_at"] and not found["served"] else ""),
-        ("challenge", found["challenge"]), ("fingerprint", found["fingerprint"]),
+        ("challenge", found["challenge"]), ("budget left", found["budget"]), ("fingerprint", found["fingerprint"]),
     ]  # fmt: skip
     show_facts(found, output, facts)
 

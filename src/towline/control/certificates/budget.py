@@ -65,7 +65,8 @@ def judge(spent: Spent, name: str, domain: str) -> Verdict:
 
 def left(spent: Spent) -> str:
     """Say how much is left, for people."""
-    return f"{max(0, PER_DOMAIN.most - spent.domain)} of {PER_DOMAIN.most} this week for its domain"
+    name, domain = max(0, PER_NAME.most - spent.name), max(0, PER_DOMAIN.most - spent.domain)
+    return f"{name} of {PER_NAME.most} this week for the name, {domain} of {PER_DOMAIN.most} for its domain"
 
 
 def _span(seconds: float) -> str:

@@ -17,6 +17,7 @@ class AuthorityRefused(CertificateError):
 
     def __init__(self, code: str, detail: str, *, status: int = 0, retry_after: float = 0.0) -> None:
         super().__init__(f"{detail or 'no reason was given'} ({code})")
+        self.detail = detail
         self.code = code
         self.status = status
         self.retry_after = retry_after
@@ -27,7 +28,11 @@ class AuthorityUnreachable(CertificateError):
 
 
 class Blocked(CertificateError):
-    """A look before asking found what would make it fail."""
+    """A look before asking found what would make it fail. Args: wait: seconds before which looking again is no use."""
+
+    def __init__(self, text: str, *, wait: float = 0.0) -> None:
+        super().__init__(text)
+        self.wait = wait
 
 
 class LeaseLost(CertificateError):

@@ -79,7 +79,9 @@ class Issuer:
         except LeaseLost as error:
             _log.warning("work on a certificate ended", name=row.name, why=str(error))
         except Blocked as error:
-            await self._end(row, State.BLOCKED, str(error), schedule.pause(schedule.BLOCKED_STEPS, row.attempts + 1))
+            await self._end(
+                row, State.BLOCKED, str(error), schedule.pause(schedule.BLOCKED_STEPS, row.attempts + 1, error.wait)
+            )
         except AuthorityUnreachable as error:
             wait = schedule.pause(schedule.UNREACHABLE_STEPS, row.attempts + 1)
             await self._end(row, State.FAILED, str(error), wait)

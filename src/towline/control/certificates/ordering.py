@@ -80,8 +80,17 @@ class Ordering:
 
     async def issue(self, row: Certificate, *, force: bool = False) -> None:
         """Have a certificate, the first or the next. Raises: CertificateError: why there is none."""
-        accounts = self._tools.accounts
-        authority = await accounts.authority()
+        try:
+            await self._issue(row, force=force)
+        except AuthorityRefused as error:
+            if error.code != "accountDoesNotExist":
+                raise
+            _log.warning("the authority does not know our account any more; registering again", name=row.name)
+            await self._tools.accounts.forget()
+            await self._issue(row, force=force)
+
+    async def _issue(self, row: Certificate, *, force: bool) -> None:
+        authority = await self._tools.accounts.authority()
         self._check_clock(await authority.directory(fresh=True))
         order = await self._standing_order(authority, row)
         refused = row.challenge if row.state == State.FAILED else ""
@@ -95,6 +104,8 @@ class Ordering:
         try:
             order = await self._show(authority, row, order, seen)
             await self._finish(authority, row, order)
+        except AuthorityRefused as error:
+            raise _with_doubts(error, seen) from error
         finally:
             for challenge in self._tools.answers.own_of(row.id):
                 self._tools.answers.drop(challenge)
@@ -138,9 +149,7 @@ class Ordering:
         try:
             order = await authority.order(row.order_url)
         except AuthorityRefused as error:
-            if error.code == "accountDoesNotExist":
-                await self._tools.accounts.forget()
-            if error.code not in GONE and error.code != "accountDoesNotExist":
+            if error.code not in GONE:
                 raise
             order = None
         if order is None or order.status in DEAD:
@@ -171,27 +180,18 @@ class Ordering:
         try:
             return await authority.new_order((row.name,), replaces=replaces)
         except AuthorityRefused as error:
-            if error.code == "accountDoesNotExist":
-                await self._tools.accounts.forget()
             if not replaces or error.code in ("rateLimited", "rejectedIdentifier", "accountDoesNotExist"):
                 raise
             return await authority.new_order((row.name,))  # it does not know what is replaced, or had it replaced
 
     async def _check_budget(self, directory: str, name: str, domain: str, *, renewal: bool) -> None:
         async with self._keeper.db.read() as tx:
-            since = repository.orders_since
-            spent = budget.Spent(
-                account=await since(tx, directory, budget.PER_ACCOUNT.seconds),
-                domain=await since(tx, directory, budget.PER_DOMAIN.seconds, domain=domain),
-                name=await since(tx, directory, budget.PER_NAME.seconds, name=name),
-                failures=await since(tx, directory, budget.FAILURES.seconds, name=name, failed=True),
-                renewals=await since(tx, directory, budget.RENEWALS.seconds, name=name, renewals=True),
-            )
+            spent = await repository.spent(tx, directory, name, domain)
         if renewal:
             spent = budget.Spent(failures=spent.failures, renewals=spent.renewals)
         verdict = budget.judge(spent, name, domain)
         if verdict.problem:
-            raise Blocked(verdict.problem)
+            raise Blocked(verdict.problem, wait=verdict.wait)
 
     # showing
 
@@ -328,6 +328,14 @@ def _choose(found: Authorization, seen: Seen) -> Challenge:
 def _with_last(seen: Seen, refused: str) -> Seen:
     """Put a challenge that the authority was not convinced by behind all others."""
     return Seen(tuple(sorted(seen.kinds, key=lambda kind: kind == refused)), seen.doubts)
+
+
+def _with_doubts(error: AuthorityRefused, seen: Seen) -> AuthorityRefused:
+    """Add what a look from here could not make sure of."""
+    if not seen.doubts:
+        return error
+    words = f"{error.detail}; seen from here: {'; '.join(seen.doubts)}"
+    return AuthorityRefused(error.code, words, status=error.status, retry_after=error.retry_after)
 
 
 def _problem_of(found: Authorization) -> AuthorityRefused:

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, delete, func, or_, select, update
 from sqlalchemy.orm import defer
 
+from towline.control.certificates import budget
 from towline.control.certificates.models import AcmeAccount, AcmeChallenge, AcmeOrder, Certificate
 from towline.control.certificates.states import Source
 from towline.control.db import Transaction, UtcDateTime, now, upsert
@@ -216,6 +217,17 @@ async def orders_since(
     if domain:
         query = query.where(AcmeOrder.domain == domain)
     return await tx.scalar(query) or 0
+
+
+async def spent(tx: Transaction, directory: str, name: str, domain: str) -> budget.Spent:
+    """Return what was asked of an authority, as budgets count it."""
+    return budget.Spent(
+        account=await orders_since(tx, directory, budget.PER_ACCOUNT.seconds),
+        domain=await orders_since(tx, directory, budget.PER_DOMAIN.seconds, domain=domain),
+        name=await orders_since(tx, directory, budget.PER_NAME.seconds, name=name),
+        failures=await orders_since(tx, directory, budget.FAILURES.seconds, name=name, failed=True),
+        renewals=await orders_since(tx, directory, budget.RENEWALS.seconds, name=name, renewals=True),
+    )
 
 
 async def end_order(tx: Transaction, order_id: str, state: str, reason: str = "") -> None:

@@ -37,6 +37,8 @@ class CertificateOut(BaseModel):
     challenge: str = ""
     is_ending: bool = False
     """Past three quarters of its life: the renewal has failed so far."""
+    budget: str = ""
+    """How often the authority may still be asked; only of one that is looked at by itself."""
     revoked_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None

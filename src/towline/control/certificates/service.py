@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 from towline.control.access.actor import Access
 from towline.control.access.permissions import Permission, Resource
 from towline.control.audit.service import AuditLog
-from towline.control.certificates import keys, repository, schedule, uploads
+from towline.control.certificates import budget, keys, repository, schedule, uploads
 from towline.control.certificates.errors import CertificateError
 from towline.control.certificates.keeping import NAMES_CHANGED, TOPIC, Keeper
 from towline.control.certificates.models import Certificate
 from towline.control.certificates.schemas import CertificateOut, RevocationReason
 from towline.control.certificates.states import Source, State
 from towline.control.db import Transaction
+from towline.control.domains.names import registrable
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import DEFAULT_ORG, new_id
 from towline.gateway.certificates import covers
@@ -69,7 +70,12 @@ class CertificateService:
             row = await repository.by_name(tx, name.lower())
             if row is None and name.lower() in self._local_names(access):
                 return local_one(name.lower())
-            return shown(await self._own(tx, access, name), await tx.now())
+            row = await self._own(tx, access, name)
+            found = shown(row, await tx.now())
+            if self._accounts is not None and row.source == Source.ACME:
+                domain = registrable(row.name.removeprefix("*."))
+                found.budget = budget.left(await repository.spent(tx, self._accounts.directory, row.name, domain))
+            return found
 
     async def of_host(self, host: str) -> CertificateOut | None:
         """Return what a host is served, or what there is about it; for the page of a route."""
