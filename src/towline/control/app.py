@@ -88,7 +88,7 @@ class ControlPlane:
         self.routes = self.gateway.routes
         self.domains = self.gateway.domains
         self.published = PublishedRoutes(self)
-        self.recordings = Recordings(self)
+        self.recordings: Recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
         self.certificates = CertificatesFeature(self)
         self.features: list[Feature] = [

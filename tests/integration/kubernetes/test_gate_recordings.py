@@ -95,7 +95,7 @@ async def recording(access: Access, count: int) -> Recording:
     """Wait for the newest recording, of so many, to be finished."""
     async with asyncio.timeout(10):
         while True:
-            rows = sorted(await access.app.rows(Recording), key=lambda row: row.id)
+            rows: list[Recording] = sorted(await access.app.rows(Recording), key=lambda row: str(row.id))
             if len(rows) == count and rows[-1].state != "running":
                 return rows[-1]
             await asyncio.sleep(0.02)

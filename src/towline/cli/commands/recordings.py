@@ -19,7 +19,6 @@ from towline.cli.output import Column, Format, done, moment, show, show_facts, s
 app = typer.Typer(help="Sessions that were recorded, and what is recorded.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of a recording, from the list.", metavar="RECORDING")]
 CAST = "application/x-asciicast"
-STATES = {"whole": "healthy", "partial": "degraded", "broken": "down", "running": "working"}
 FOLLOWS = "settings"
 """The word for a rule that follows the server's settings again."""
 SMALLEST_TERMINAL = (20, 5)
@@ -113,7 +112,7 @@ def download(
                 sys.stdout.buffer.write(chunk)
             return
         try:
-            with target.open("wb" if force else "xb", opener=_private) as out:
+            with open(target, "wb" if force else "xb", opener=_private) as out:
                 for chunk in chunks:
                     out.write(chunk)
         except FileExistsError as error:
@@ -206,7 +205,7 @@ COLUMNS: list[Column] = [
     ("COMMAND", lambda row: row["command"][:60]),
     ("SECONDS", lambda row: f"{row['seconds']:.0f}"),
     ("SIZE", lambda row: size(row["shown_bytes"])),
-    ("STATE", lambda row: state(STATES[row["state"]], row["reason"]) if row["reason"] else row["state"]),
+    ("STATE", lambda row: state(row["state"], row["reason"])),
 ]
 FACTS = (
     "id", "user", "address", "cluster", "namespace", "project", "target", "container", "command", "began_at",
