@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -236,3 +237,28 @@ async def published(database_url: str, folder: Path, **changes: Any) -> AsyncIte
         yield Scene(running, app, url, stack, http)
         for client in app.clients:
             await client.aclose()
+
+
+class DnsThread:
+    """A `FakeDns` with an event loop of its own, for tests of whole processes."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.server: FakeDns
+
+    def __enter__(self) -> DnsThread:
+        self._thread.start()
+        making = self._loop.create_datagram_endpoint(FakeDns, ("127.0.0.1", 0))
+        self._transport, self.server = asyncio.run_coroutine_threadsafe(making, self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._transport.close)
+        self._loop.call_soon_threadsafe(self._loop.call_later, 0.05, self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    @property
+    def address(self) -> str:
+        return self.server.address

@@ -6,6 +6,7 @@ Over a real link where the link matters; else what an agent says is handed to th
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -202,6 +203,21 @@ async def test_what_is_missing_from_a_list_goes_after_its_grace_and_not_before(c
     await control_app.control.gateway.registry.settled()
     assert await states(control_app) == {"a": "active"}
     assert served(control_app) == {"a.example.net"}
+
+
+async def test_claims_of_a_source_that_a_list_is_not_about_stay_longer(control_app: ControlApp) -> None:
+    here = await place(control_app)
+    await tell(control_app, here, listed(), told(claim("a")), listed(sources=("compose",)))
+    row = (await control_app.rows(PublishedRoute))[0]
+    assert row.state == "leaving" and not row.missing
+    assert row.leaving_at - row.changed_at > timedelta(minutes=30)
+    await _pass_grace(control_app)
+    await control_app.control.gateway.upkeep.tidy()
+    assert await states(control_app) == {"a": "leaving"}
+    await control_app.control.gateway.registry.settled()
+    assert served(control_app) == set()
+    await tell(control_app, here, listed(claim("a")))
+    assert await states(control_app) == {"a": "active"}
 
 
 async def test_a_cluster_that_is_away_for_long_gives_its_names_up_and_gets_them_back(control_app: ControlApp) -> None:

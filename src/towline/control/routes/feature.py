@@ -59,6 +59,7 @@ class Gateway:
             fleet.links,
             self.ownership,
             settings.gateway_source_grace,
+            settings.gateway_away_grace,
             clock=control.clock,
         )
         self.checks = RouteChecks(self.routes, fleet.links, self.whereabouts, self._own_certificate)

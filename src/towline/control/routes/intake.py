@@ -85,10 +85,7 @@ class _Listing:
 
 
 class RouteIntake:
-    """Takes `routes` messages, and writes them.
-
-    Args: grace: seconds that a claim stays that is missing from a whole list.
-    """
+    """Takes `routes` messages, and writes them. Args: as `ClaimWriter` has them."""
 
     def __init__(
         self,
@@ -98,11 +95,12 @@ class RouteIntake:
         links: Links,
         ownership: Callable[[], Ownership],
         grace: float,
+        away_grace: float,
         *,
         clock: Clock = REAL_CLOCK,
     ) -> None:
         self._db = db
-        self._writer = ClaimWriter(audit, sealer, ownership, grace)
+        self._writer = ClaimWriter(audit, sealer, ownership, grace, away_grace)
         self._links = links
         self._clock = clock
         self._pending: dict[str, Pending] = {}

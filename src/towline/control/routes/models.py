@@ -20,6 +20,8 @@ class PublishedRoute(Base):
         UniqueConstraint("cluster_id", "ref"),
         Index("uq_route_claim", "claim", unique=True),
         Index("ix_route_host", "host"),
+        Index("ix_route_state", "state"),
+        Index("ix_route_leaving_at", "leaving_at"),
     )
 
     id: Mapped[str] = mapped_column(ID, primary_key=True)

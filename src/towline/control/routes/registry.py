@@ -118,9 +118,10 @@ class RouteRegistry:
         return None
 
     def pin(self, host: str, route: Route) -> None:
-        """Hold a route that settings declare, before any of the database."""
+        """Hold a route that settings declare, before any of the database and of the server's own names."""
         entry = RouteEntry(PINNED + host, host, route)
         self._pinned[host] = entry
+        self._own -= {host}
         self.table.put(entry)
 
     async def start(self) -> None:

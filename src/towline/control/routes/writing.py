@@ -71,13 +71,20 @@ class _Work:
 
 
 class ClaimWriter:
-    """Writes claims in a transaction. Args: grace: seconds that a claim stays that is missing from a whole list."""
+    """Writes claims in a transaction.
 
-    def __init__(self, audit: AuditLog, sealer: Sealer, ownership: Callable[[], Ownership], grace: float) -> None:
+    Args: grace: seconds that a claim stays that is missing from a whole list. away_grace: the same for claims of a
+        source that the list is not about.
+    """
+
+    def __init__(
+        self, audit: AuditLog, sealer: Sealer, ownership: Callable[[], Ownership], grace: float, away_grace: float
+    ) -> None:
         self._audit = audit
         self._sealer = sealer
         self._ownership = ownership
         self._grace = timedelta(seconds=grace)
+        self._away_grace = timedelta(seconds=away_grace)
 
     async def write(self, tx: Transaction, batch: Mapping[str, Told]) -> int:
         """Write what some clusters' agents told. Returns: how many routes were touched.
@@ -119,9 +126,12 @@ class ClaimWriter:
     def _let_go(self, work: _Work, refs: Collection[str]) -> None:
         for ref in refs:
             row = work.rows[ref]
-            if row.missing:
+            known_whole = row.source in work.told.sources
+            if row.missing or (row.leaving_at is not None and not known_whole):
                 continue
-            row.missing, row.leaving_at = True, work.moment + self._grace
+            # A source that the agent does not follow, or cannot read now, may be there still: that takes longer.
+            row.missing = known_whole
+            row.leaving_at = work.moment + (self._grace if known_whole else self._away_grace)
             work.note("leaving", row)
 
     async def _put_all(self, tx: Transaction, work: _Work, ownership: Ownership) -> None:

@@ -68,6 +68,8 @@ def upgrade() -> None:
     with op.batch_alter_table("route", schema=None) as batch_op:
         batch_op.create_index("uq_route_claim", ["claim"], unique=True)
         batch_op.create_index("ix_route_host", ["host"], unique=False)
+        batch_op.create_index("ix_route_state", ["state"], unique=False)
+        batch_op.create_index("ix_route_leaving_at", ["leaving_at"], unique=False)
     op.create_table(
         "route_place",
         sa.Column("route_id", sa.String(length=40), nullable=False),
