@@ -13,6 +13,12 @@ MMAP_THRESHOLD_BYTES = 32 * 1024 * 1024  # the largest that glibc accepts on 64 
 TRIM_THRESHOLD_BYTES = 256 * 1024 * 1024  # free memory at the top of the heap that may stay
 
 
+def give_back() -> None:
+    """Return free memory to the system, after much of it was in use; takes some milliseconds. Only glibc can."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def keep_large_blocks() -> bool:
     """Set both thresholds for this process; return False where that is not possible."""
     if platform.libc_ver()[0] != "glibc":

@@ -73,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         "_deadline",
         "_eof_at",
         "_eof_sent_bytes",
+        "_full_since",
         "_head_before",
         "_is_full",
         "_is_held",
@@ -108,6 +109,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_tls = False
         self.is_ending = False
         self._is_full = False
+        self._full_since = 0.0
         self._is_held = False
         self._is_upstream_full = False
         self._is_reading_paused = False
@@ -135,6 +137,18 @@ class ClientConnection(asyncio.Protocol):
     def must_close(self) -> bool:
         """True when no further request will be read here."""
         return self.context.is_draining or self._eof_at != _FOREVER
+
+    @property
+    def full_since(self) -> float:
+        """The moment since which the client does not take more; 0 while it does."""
+        return self._full_since
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits for this client, on both sides of the edge."""
+        unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        upstream = self.exchange.upstream if self.exchange is not None else None
+        return unsent + (upstream.held_bytes if upstream is not None else 0)
 
     # what the transport tells
 
@@ -183,11 +197,13 @@ class ClientConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._is_full = True
+        self._full_since = self.context.now()
         if self.exchange is not None:
             self.exchange.client_is_full()
 
     def resume_writing(self) -> None:
         self._is_full = False
+        self._full_since = 0.0
         if self.exchange is not None:
             self.exchange.client_has_room()
         elif len(self.buffer):

@@ -25,6 +25,14 @@ class Swept(Protocol):
     def check(self, now: float) -> None:
         """End what is overdue."""
 
+    @property
+    def full_since(self) -> float:
+        """The moment since which the client does not take more; 0 while it does."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits for the client."""
+
     def abort(self) -> None:
         """Drop the connection at once."""
 

@@ -28,5 +28,7 @@ class EdgeCounters:
     retries: int = 0
     dropped_identities: int = 0
     """Requests that carried headers which only Towline may set."""
+    shed: int = 0
+    """Slow readers that were cut off because all of them together held too much memory."""
     accept_pauses: int = 0
     """Times that accepting stopped because the process ran out of file descriptors or memory."""

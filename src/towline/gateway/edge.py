@@ -14,9 +14,22 @@ from towline.gateway.client import ClientConnection
 from towline.gateway.context import EdgeContext
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.health import follow
-from towline.gateway.interfaces import AccessLog, Connector, HelloReader, LinkAcceptor, Peer, Router, SignIn, TlsProvider
+from towline.gateway.interfaces import (
+    AccessLog,
+    Connector,
+    HelloReader,
+    LinkAcceptor,
+    Peer,
+    Router,
+    SignIn,
+    TlsProvider,
+    ToTarget,
+)
 from towline.gateway.listener import Listener
+from towline.gateway.memory import Returns, shed
 from towline.gateway.options import EdgeOptions
+from towline.gateway.raw import RawConnection
+from towline.gateway.raw_ports import RawPorts
 from towline.gateway.request_tail import RequestTail
 from towline.gateway.route_figures import RouteFigures
 from towline.gateway.route_policy import Policies, RoutePolicy
@@ -38,6 +51,7 @@ class Edge:
         tls: TlsProvider | None = None,
         access_log: AccessLog | None = None,
         sign_in: SignIn | None = None,
+        tail: RequestTail | None = None,
         hellos: HelloReader | None = None,
     ) -> None:
         self.counters = EdgeCounters()
@@ -51,10 +65,13 @@ class Edge:
             counters=self.counters,
             access_log=access_log,
             policies=Policies(sign_in),
+            tail=tail if tail is not None else RequestTail(),
         )
         self._context.policies.on_made = self._check_health
         self._health = TaskOwner("edge/health")
-        self._listener = Listener(options, self._make_client, tls, self.counters, hellos)
+        self._returns = Returns()
+        self._listener = Listener(options, self._make_client, tls, self.counters, hellos, raw=self._make_raw)
+        self._raw_ports: RawPorts | None = None
         self._sweeper = TaskOwner("edge/sweep")
         self._progress = asyncio.Event()
 
@@ -96,6 +113,12 @@ class Edge:
         if not len(self._sweeper):
             self._sweeper.spawn("deadlines", self._sweep())
 
+    def raw_ports(self, host: str) -> RawPorts:
+        """Return what listens for raw TCP routes, on one address."""
+        if self._raw_ports is None:
+            self._raw_ports = RawPorts(self._context, host, self._make_raw)
+        return self._raw_ports
+
     async def drain(self, timeout: float) -> None:
         """Take no new work, finish running requests for at most `timeout` seconds, then end everything.
 
@@ -103,7 +126,7 @@ class Edge:
         """
         context = self._context
         context.is_draining = True
-        await self._listener.close()
+        await self._stop_listening()
         for connection in list(context.connections):
             if connection.is_idle:
                 connection.abort()
@@ -119,7 +142,7 @@ class Edge:
     async def close(self) -> None:
         """End everything at once."""
         self._context.is_draining = True
-        await self._listener.close()
+        await self._stop_listening()
         await self._sweeper.close()
         await self._context.decisions.close()
         await self._health.close()
@@ -130,12 +153,24 @@ class Edge:
             self._progress.clear()
             await self._progress.wait()
 
+    async def _stop_listening(self) -> None:
+        await self._listener.close()
+        if self._raw_ports is not None:
+            await self._raw_ports.close()
+
     def _make_client(self, peer: Peer, on_end: Callable[[], None]) -> ClientConnection:
         def ended() -> None:
             on_end()
             self._progress.set()
 
         return ClientConnection(self._context, peer, ended)
+
+    def _make_raw(self, route: ToTarget, peer: Peer, on_end: Callable[[], None]) -> RawConnection:
+        def ended() -> None:
+            on_end()
+            self._progress.set()
+
+        return RawConnection(self._context, route, peer, ended)
 
     def _check_health(self, policy: RoutePolicy) -> None:
         if policy.balanced is not None and policy.options.health_path and not self._health.closed:
@@ -145,7 +180,10 @@ class Edge:
         while True:
             await asyncio.sleep(self._options.sweep_interval)
             now = self._context.now()
-            for connection in list(self._context.connections):
+            connections = list(self._context.connections)
+            for connection in connections:
                 connection.check(now)
+            self.counters.shed += shed(connections, self._options.max_held_bytes)
+            self._returns.look(len(connections), now)
             self._context.pools.sweep()
             self._context.policies.sweep(now)

@@ -18,7 +18,7 @@ from towline.gateway.error_pages import page_of
 from towline.gateway.errors import UpstreamAway, UpstreamError, error_body, words_for_clients
 from towline.gateway.headers import answer_lines, claims_identity, status_line, upstream_head
 from towline.gateway.interfaces import Answer, Connector, Peer, RouteKind, ToTarget
-from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead, parse_response_head
+from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead
 from towline.wire.http1_body import BodyReader, ChunkedReader, body_reader, encode_chunk, encode_last_chunk
 from towline.wire.http1_build import build_answer
 
@@ -53,6 +53,8 @@ class Exchange:
     """
 
     _answer_lines = staticmethod(answer_lines)
+    _is_rewriting = False
+    """The body of the answer changes on its way."""
 
     __slots__ = (
         "_answer_framing",
@@ -304,11 +306,12 @@ class Exchange:
             self._send(data)
             return
         self._has_answer_bytes = True
-        buffer = upstream.buffer
+        buffer, pool = upstream.buffer, self._pool
+        assert pool is not None
         try:
             cut = buffer.feed_and_cut(data)
             while cut is not None:
-                self._take_head(parse_response_head(cut, self._client.context.options.head_limits))
+                self._take_head(pool.read_head(cut))
                 cut = buffer.cut() if self.phase is _AWAITED else None
         except HeadError:
             self._fail(502, "bad_answer", "the target sent a malformed answer")
@@ -386,12 +389,18 @@ class Exchange:
             self._end_answer()
             return
         body = upstream.buffer.take()
-        if framing is _LENGTH and len(body) == answer.content_length:  # a short answer is usually whole
+        if (
+            framing is _LENGTH and len(body) == answer.content_length and not self._is_rewriting
+        ):  # a short answer is usually whole
             self._send(head + body)
             self._end_answer()
             return
-        self._answer_reader = body_reader(framing, answer.content_length or 0)
+        self._answer_reader = self._body_reader(body_reader(framing, answer.content_length or 0))
         self._pass_body(body, head)
+
+    def _body_reader(self, reader: BodyReader) -> BodyReader:
+        """Return what reads the body of the answer."""
+        return reader
 
     def _framing_lines(self, answer: ResponseHead, framing: Framing) -> bytes:
         """Say once how the body ends, and whether the connection does."""
@@ -420,8 +429,7 @@ class Exchange:
         if self._is_chunked_to_client:
             out = head + encode_chunk(pieces)
             if reader.is_done:
-                assert isinstance(reader, ChunkedReader)
-                out += encode_last_chunk(reader.trailers)
+                out += encode_last_chunk(getattr(reader, "trailers", []))
         elif len(pieces) == 1 and not head:
             out = pieces[0]
         else:
@@ -437,14 +445,21 @@ class Exchange:
         reader = self._answer_reader
         is_request_done = self.is_request_done
         if upstream is None:
+            rest = self._last_piece()
             if self._is_chunked_to_client:
-                self._send(encode_last_chunk([]))
+                self._send(encode_chunk([rest]) + encode_last_chunk([]))
+            elif rest:
+                self._send(rest)
         elif self._keep_upstream and is_request_done and (reader is None or not reader.rest):
             upstream.release()
         else:
             upstream.close()
         self._finish("done")
         self._client.exchange_done(keep=self._keep_client and is_request_done, linger=not is_request_done)
+
+    def _last_piece(self) -> bytes:
+        """Return what is still to be sent of a body that ended with its connection."""
+        return b""
 
     def _begin_pipe(self, answer: ResponseHead) -> None:
         """Turn both connections into a pipe, when the upstream switched to what the client asked for."""

@@ -55,10 +55,13 @@ def claims_identity(head: RequestHead) -> bool:
 
 def answer_lines(answer: ResponseHead) -> bytes:
     """Return the lines of an answer that travel on: nothing about one hop, nothing about framing."""
+    if answer.passed_on is not None:
+        return answer.passed_on
     block = answer.lines.plain_block(answer.connection)
     for name, _, line in answer.lines.marked:
         if name not in _FRAMES and name not in answer.connection:
             block += line + b"\r\n"
+    answer.passed_on = block
     return block
 
 

@@ -282,5 +282,5 @@ class HelloReader(Protocol):
     def wants_hello(self) -> bool:
         """True while a ClientHello may lead elsewhere: reading it costs every connection some microseconds."""
 
-    def choose(self, hello: ClientHello) -> ssl.SSLContext | None:
-        """Return the context of this connection; None for the usual one."""
+    def choose(self, hello: ClientHello) -> ssl.SSLContext | ToTarget | None:
+        """Return the context of this connection, or the route that it is passed through to; None: the usual context."""

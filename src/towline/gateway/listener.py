@@ -19,7 +19,7 @@ from towline.aio.tasks import TaskOwner
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.errors import SPEAK_HTTPS, error_answer
 from towline.gateway.forwarded import plain_address, source_key
-from towline.gateway.interfaces import HelloReader, Peer, TlsProvider
+from towline.gateway.interfaces import HelloReader, Peer, TlsProvider, ToTarget
 from towline.gateway.options import EdgeOptions
 from towline.wire.client_hello import MAX_HELLO_BYTES, HelloError, parse
 
@@ -34,10 +34,15 @@ _TLS_HANDSHAKE = b"\x16"  # content type of a ClientHello record (RFC 8446 secti
 _log = structlog.get_logger("towline.edge")
 
 ProtocolFactory = Callable[[Peer, Callable[[], None]], asyncio.Protocol]
+RawFactory = Callable[[ToTarget, Peer, Callable[[], None]], asyncio.Protocol]
 
 
 class Listener:
-    """Owns listening sockets. `factory` makes the protocol of a connection and is told how to report its end."""
+    """Owns listening sockets. `factory` makes the protocol of a connection and is told how to report its end.
+
+    Args: looks: wait for the first byte; False where the other side may be the one that speaks first. raw: makes the
+    protocol of a connection whose ClientHello leads to a route.
+    """
 
     def __init__(
         self,
@@ -46,11 +51,16 @@ class Listener:
         tls: TlsProvider | None,
         counters: EdgeCounters,
         hellos: HelloReader | None = None,
+        *,
+        looks: bool = True,
+        raw: RawFactory | None = None,
     ) -> None:
         self._options = options
         self._factory = factory
         self._tls = tls
         self._hellos = hellos
+        self._looks = looks
+        self._raw = raw
         self._counters = counters
         self._sockets: list[socket.socket] = []
         self._owner = TaskOwner("edge/accept")
@@ -131,6 +141,9 @@ class Listener:
             return
         self._count(source)
         peer = Peer(address=address, port=port, scheme="http", via=address, trusted_proxy=trusted)
+        if not self._looks:
+            self._take(sock, peer, source, None)
+            return
         timer = self._loop.call_later(self._options.first_byte_timeout, self._too_silent, sock, source)
         self._peeked[sock] = timer
         self._loop.add_reader(sock, self._peek, sock, peer, source)
@@ -188,7 +201,7 @@ class Listener:
         The kernel wakes us for more bytes than there were, not for the same ones again (SO_RCVLOWAT, socket(7)).
         """
         assert self._hellos is not None and self._tls is not None
-        context: ssl.SSLContext | None = None
+        chosen: ssl.SSLContext | ToTarget | None = None
         with suppress(OSError, HelloError):  # TLS itself says what is wrong
             if seen:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
@@ -198,8 +211,11 @@ class Listener:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(data) + 1)
                 self._await_hello(sock, peer, source, len(data), deadline)
                 return
-            context = self._hellos.choose(hello) if hello is not None else None
-        self._take(sock, peer, source, context or self._tls())
+            chosen = self._hellos.choose(hello) if hello is not None else None
+        if isinstance(chosen, ToTarget):
+            self._take_raw(sock, peer, source, chosen)
+        else:
+            self._take(sock, peer, source, chosen or self._tls())
 
     def _await_hello(self, sock: socket.socket, peer: Peer, source: str, seen: int, deadline: float | None) -> None:
         until = deadline or self._loop.time() + self._options.first_byte_timeout
@@ -244,17 +260,30 @@ class Listener:
     # letting in
 
     def _take(self, sock: socket.socket, peer: Peer, source: str, context: ssl.SSLContext | None) -> None:
+        def make() -> asyncio.Protocol:
+            return self._factory(peer, lambda: self._uncount(source))
+
+        self._begin(sock, source, context, make)
+
+    def _take_raw(self, sock: socket.socket, peer: Peer, source: str, route: ToTarget) -> None:
+        raw = self._raw
+        assert raw is not None
+        self._begin(sock, source, None, lambda: raw(route, peer, lambda: self._uncount(source)))
+
+    def _begin(
+        self, sock: socket.socket, source: str, context: ssl.SSLContext | None, make: Callable[[], asyncio.Protocol]
+    ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._owner.spawn("handshake", self._hand_to_protocol(sock, peer, source, context))
+        self._owner.spawn("handshake", self._hand_to_protocol(sock, source, context, make))
 
     async def _hand_to_protocol(
-        self, sock: socket.socket, peer: Peer, source: str, context: ssl.SSLContext | None
+        self, sock: socket.socket, source: str, context: ssl.SSLContext | None, make: Callable[[], asyncio.Protocol]
     ) -> None:
         timeout = self._options.handshake_timeout if context is not None else None
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._factory(peer, lambda: self._uncount(source)),
+                make,
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=timeout,

@@ -56,9 +56,12 @@ class EdgeOptions:
     max_connections: int = 16_384
     """In all: memory and file descriptors of a small host."""
 
-    write_high_bytes: int = 128 * 1024
-    """Unsent bytes of one connection at which its source is paused; with one socket read on top (256 KiB) this is what
-    a slow reader can cost."""
+    write_high_bytes: int = 64 * 1024
+    """Unsent bytes of one connection at which its source is paused: two frames of a stream. What a slow reader costs on
+    top is one window of a stream (256 KiB), or one read of a socket."""
+
+    max_held_bytes: int = 512 * 1024 * 1024
+    """What all slow readers of this edge may hold together; beyond it those that wait longest are cut off."""
 
     answer_timeout: float = DEFAULT_REQUEST_TIMEOUT
     """Until a published target answers, without a byte either way; routes with options have their own."""

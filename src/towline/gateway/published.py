@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from towline.aio.tasks import OwnerClosed
+from towline.gateway.compression import CompressingReader, compressed_lines, may_compress
 from towline.gateway.error_pages import page_of
 from towline.gateway.errors import UpstreamAway, UpstreamError
 from towline.gateway.exchange import Exchange, Phase
@@ -15,7 +16,8 @@ from towline.gateway.headers import answer_lines, upstream_head
 from towline.gateway.interfaces import Answer, Connector, Peer, ToTarget, Visitor
 from towline.gateway.limited_body import limited_reader
 from towline.gateway.route_policy import RoutePolicy
-from towline.wire.http1 import RequestHead, ResponseHead
+from towline.wire.http1 import Framing, RequestHead, ResponseHead
+from towline.wire.http1_body import BodyReader
 
 if TYPE_CHECKING:
     import asyncio
@@ -31,7 +33,7 @@ _log = structlog.get_logger("towline.edge")
 class PublishedExchange(Exchange):
     """See the module."""
 
-    __slots__ = ("_admitting", "_is_sent", "_member", "_policy", "_tried")
+    __slots__ = ("_admitting", "_is_rewriting", "_is_sent", "_member", "_policy", "_tried")
 
     def __init__(
         self, client: "ClientConnection", head: RequestHead, peer: Peer, request_id: str, policy: RoutePolicy
@@ -42,6 +44,7 @@ class PublishedExchange(Exchange):
         self._member: Member | None = None
         self._tried: list[Member] = []
         self._is_sent = False
+        self._is_rewriting = False
 
     # letting in
 
@@ -165,8 +168,23 @@ class PublishedExchange(Exchange):
             self._member.answered()
         super()._take_head(answer)
 
+    def _begin_answer(self, answer: ResponseHead) -> None:
+        self._is_rewriting = self._policy.options.compression and may_compress(self.head, answer)
+        super()._begin_answer(answer)
+
     def _answer_lines(self, answer: ResponseHead) -> bytes:
-        return self._policy.answer_lines(answer_lines(answer), self.peer)
+        block = self._policy.answer_lines(answer_lines(answer), self.peer)
+        return compressed_lines(block) if self._is_rewriting else block
+
+    def _framing_lines(self, answer: ResponseHead, framing: Framing) -> bytes:
+        return super()._framing_lines(answer, Framing.CHUNKED if self._is_rewriting else framing)
+
+    def _body_reader(self, reader: BodyReader) -> BodyReader:
+        return CompressingReader(reader) if self._is_rewriting else reader
+
+    def _last_piece(self) -> bytes:
+        reader = self._answer_reader
+        return reader.finish() if isinstance(reader, CompressingReader) else b""
 
     def _error_body(self, answer: Answer) -> tuple[bytes, bytes]:
         return page_of(answer, self.head, self.request_id, self._policy.options.error_page)

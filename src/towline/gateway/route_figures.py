@@ -63,6 +63,10 @@ class RouteFigures:
         found = self._by_route[route.id or route.name] = RouteFigure(route.name)
         return found
 
+    def find(self, route_id: str) -> RouteFigure | None:
+        """Return a route's own figures, when anything was asked of it; None also when it is counted with the rest."""
+        return self._by_route.get(route_id)
+
     def all(self) -> list[RouteFigure]:
         """Return what there is to show, the common rest last when there is one."""
         rest = [self._other] if self._other.statuses or self._other.open else []

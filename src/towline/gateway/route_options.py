@@ -103,6 +103,15 @@ class RouteOptions:
     health_path: str = ""
     """Asked by GET on each of several targets; empty: targets are judged by the requests alone."""
     health_interval: float = DEFAULT_HEALTH_INTERVAL
+    tls_passthrough: bool = False
+    """Hand TLS connections for this name to the target as they are; the gateway reads nothing but the name."""
+    tcp_port: int = 0
+    """Pass connections to this port of the gateway through to the target; 0: none."""
+
+    @property
+    def is_raw(self) -> bool:
+        """True for a route that serves no HTTP here."""
+        return self.tls_passthrough or bool(self.tcp_port)
 
 
 def parse_options(values: Mapping[str, object]) -> RouteOptions:
@@ -117,7 +126,12 @@ def parse_options(values: Mapping[str, object]) -> RouteOptions:
         if reader is None:
             raise OptionError(key, "there is no such option")
         found[key] = reader(key, value)
-    return RouteOptions(**found)
+    options = RouteOptions(**found)
+    if options.sign_in and options.basic_auth:
+        raise OptionError("sign_in", "cannot stand beside basic_auth: a visitor is asked in one way")
+    if options.tls_passthrough and options.tcp_port:
+        raise OptionError("tcp_port", "cannot stand beside tls_passthrough")
+    return options
 
 
 def options_as_json(options: RouteOptions) -> dict[str, Any]:
@@ -304,4 +318,6 @@ _READERS: dict[str, Callable[[str, object], Any]] = {
     "balance": _balance,
     "health_path": _health_path,
     "health_interval": _number(MIN_HEALTH_INTERVAL, MAX_TIMEOUT),
+    "tls_passthrough": _flag,
+    "tcp_port": _whole(65_535),
 }

@@ -26,6 +26,7 @@ _ASK = Answer(
     "a name and a password are wanted",
     lines=((b"www-authenticate", b'Basic realm="Restricted", charset="UTF-8"'),),
 )
+_RAW = Answer(404, "route_unknown", "no HTTP is served under this name")
 _DENIED = Answer(403, "address_denied", "this address may not come here")
 _MAINTENANCE = Answer(503, "maintenance", "this service is being worked on")
 _TOO_LARGE = Answer(413, "body_too_large", "the request body is larger than this route takes")
@@ -84,9 +85,11 @@ class RoutePolicy:
     def early_answer(self, head: RequestHead, peer: Peer, now: float) -> Answer | None:
         """Return what is answered without asking anybody."""
         options = self.options
+        if options.is_raw:
+            return _RAW
         if options.https_redirect and not peer.is_secure:
             return to_https(head, peer)
-        if (self._allow or self._deny) and not self._may_come(peer.address):
+        if not self.may_come(peer.address):
             return _DENIED
         if options.maintenance:
             return _MAINTENANCE
@@ -97,7 +100,10 @@ class RoutePolicy:
             return _TOO_LARGE
         return None
 
-    def _may_come(self, address: str) -> bool:
+    def may_come(self, address: str) -> bool:
+        """Tell whether the route's networks let a client in."""
+        if not self._allow and not self._deny:
+            return True
         parsed = ipaddress.ip_address(address)
         if any(parsed in network for network in self._deny):
             return False

@@ -13,10 +13,15 @@ from towline.gateway.counters import EdgeCounters
 from towline.gateway.errors import UpstreamError, as_upstream_error
 from towline.gateway.interfaces import Connector
 from towline.gateway.options import EdgeOptions
-from towline.wire.http1 import ResponseBuffer
+from towline.wire.http1 import ResponseBuffer, ResponseHead, parse_response_head
 
 if TYPE_CHECKING:
     from towline.gateway.exchange import Exchange
+
+
+MAX_KNOWN_HEADS = 32
+"""Heads of answers remembered per target: what a page of files has, and no more than 32 KiB."""
+MAX_KNOWN_HEAD_BYTES = 1024
 
 
 class UpstreamConnection:
@@ -48,6 +53,11 @@ class UpstreamConnection:
     def __repr__(self) -> str:
         state = "connecting" if self.transport is None else "busy" if self.exchange is not None else "idle"
         return f"<UpstreamConnection {state}{' aborted' if self._is_aborted else ''}>"
+
+    @property
+    def held_bytes(self) -> int:
+        """What arrived and waits, where a transport keeps such bytes: those of a tunnel do."""
+        return int(getattr(self.transport, "held_bytes", 0))
 
     # what the exchange does
 
@@ -154,6 +164,7 @@ class Pool:
         self.options = options
         self.counters = counters
         self._idle_timeout = idle_timeout
+        self._heads: dict[bytes, ResponseHead] = {}
         self._idle: deque[UpstreamConnection] = deque()
         self._now: Callable[[], float] = asyncio.get_running_loop().time
         self._is_retired = False
@@ -185,6 +196,22 @@ class Pool:
         self.counters.upstream_connections += 1
         self.connector.connect(connection, first_bytes)
         return connection
+
+    def read_head(self, data: bytes) -> ResponseHead:
+        """Parse the head of an answer, unless the same one, byte for byte, was met lately.
+
+        Files and health checks answer with the same head all second long, and reading it costs as much as the rest of
+        a request. Raises: HeadError.
+        """
+        known = self._heads.get(data)
+        if known is not None:
+            return known
+        head = parse_response_head(data, self.options.head_limits)
+        if len(data) <= MAX_KNOWN_HEAD_BYTES and b"ookie:" not in data:  # cookies differ, and are secrets
+            if len(self._heads) >= MAX_KNOWN_HEADS:
+                self._heads.clear()
+            self._heads[data] = head
+        return head
 
     def put(self, connection: UpstreamConnection) -> None:
         """Keep an idle connection, or close it when there are enough."""

@@ -48,6 +48,7 @@ class StreamTransport(asyncio.Transport):
         "_info",
         "_lost",
         "_mux",
+        "_owed",
         "_paused",
         "_protocol",
         "_stream",
@@ -61,6 +62,7 @@ class StreamTransport(asyncio.Transport):
         self._stream = stream
         self._protocol = cast(asyncio.Protocol, protocol)
         self._held: deque[bytes] | None = None
+        self._owed = 0
         self._paused = False
         self._write_paused = False
         self._end_waits = False
@@ -101,6 +103,9 @@ class StreamTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         if self._paused:
             self._paused = False
+            owed, self._owed = self._owed, 0
+            if owed and self._mux.yamux.consume(self._stream, owed):
+                self._mux.schedule()
             if self._held or self._end_waits:
                 asyncio.get_running_loop().call_soon(self._deliver_held)
 
@@ -159,9 +164,20 @@ class StreamTransport(asyncio.Transport):
         if self._paused or self._held:
             self.hold(payload)
             return
+        self._take(payload)
+
+    def _take(self, payload: bytes) -> None:
+        """Hand bytes over. Whoever pauses because of them still has them: their credit waits until it goes on."""
         self._protocol.data_received(payload)
-        if self._mux.yamux.consume(self._stream, len(payload)):
+        if self._paused:
+            self._owed += len(payload)
+        elif self._mux.yamux.consume(self._stream, len(payload)):
             self._mux.schedule()
+
+    @property
+    def held_bytes(self) -> int:
+        """What waits here for its reader."""
+        return sum(map(len, self._held)) if self._held else 0
 
     def hold(self, payload: bytes) -> None:
         """Keep bytes until reading goes on; their credit is not given back, so a window is the most there is."""
@@ -203,10 +219,7 @@ class StreamTransport(asyncio.Transport):
 
     def _deliver_held(self) -> None:
         while self._held and not self._paused:
-            payload = self._held.popleft()
-            self._protocol.data_received(payload)
-            if self._mux.yamux.consume(self._stream, len(payload)):
-                self._mux.schedule()
+            self._take(self._held.popleft())
         if self._end_waits and not self._held and not self._paused and not self._closing:
             self._end_waits = False
             self.end_arrived()

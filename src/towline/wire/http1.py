@@ -111,6 +111,8 @@ class ResponseHead:
     keep_alive: bool
     upgrade: bytes | None
     connection: frozenset[bytes]
+    passed_on: bytes | None = None
+    """The lines that a proxy passes on, kept by whoever made them: the same answer is often met again."""
 
     def framing_for(self, method: bytes) -> Framing:
         """Return how the body of this answer to `method` ends (RFC 9112 section 6.3)."""

@@ -26,8 +26,10 @@ _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})((?:%s)*)" % _EXTENSION)  # no bl
 class BodyReader(Protocol):
     """What a connection needs to know about the body that it is reading."""
 
-    is_done: bool
-    rest: bytes
+    @property
+    def is_done(self) -> bool: ...
+    @property
+    def rest(self) -> bytes: ...
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take bytes, return the parts of the body in them; empty while only framing arrived."""

@@ -16,6 +16,7 @@ from tests.support.gateway_stand import HOST, Answer, Stand, Wire, standing
 from tests.support.gateway_target import WEBSOCKET_GUID
 from tests.support.http1_script import BAD_REQUESTS
 
+pytestmark = pytest.mark.proxies
 OF_THE_HOP = frozenset({"date", "server", "connection", "keep-alive", "transfer-encoding", "content-length", "trailer"})
 """What a proxy says for itself; how a body is framed may differ, what it holds may not."""
 CASES = all_cases()

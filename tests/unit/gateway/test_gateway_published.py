@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -376,3 +377,56 @@ async def test_new_options_count_at_the_next_request(edge: Edge) -> None:
     edge.with_options({})
     edge.send(GET + b"\r\n")
     assert len(edge.target.connections) == 1
+
+
+# -- compression -------------------------------------------------------------------------------
+
+TEXT = b"all work and no play " * 50
+HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAccept-Ranges: bytes\r\nETag: \"a\"\r\n"
+
+
+def unzipped(told: bytes) -> bytes:
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert b"Transfer-Encoding: chunked" in head
+    pieces = b""
+    while True:
+        size, _, body = body.partition(b"\r\n")
+        if size == b"0":
+            return gzip.decompress(pieces)
+        pieces, body = pieces + body[: int(size, 16)], body[int(size, 16) + 2 :]
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked", "close"])
+async def test_text_is_sent_as_gzip_to_who_takes_it(edge: Edge, framing: str) -> None:
+    edge.with_options({"compression": True}).send(GET + b"Accept-Encoding: br, gzip;q=0.5\r\n\r\n")
+    if framing == "length":
+        edge.target.answer(HTML + b"Content-Length: %d\r\n\r\n" % len(TEXT) + TEXT)
+    elif framing == "chunked":
+        edge.target.answer(HTML + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(TEXT), TEXT))
+        edge.target.answer(b"0\r\n\r\n")
+    else:
+        edge.target.answer(HTML + b"\r\n" + TEXT[:500])
+        edge.target.answer(TEXT[500:])
+        edge.target.connections[0][0].connection_lost(None)
+    assert unzipped(edge.told) == TEXT
+    assert b"Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n" in edge.told
+    assert b'ETag: W/"a"\r\n' in edge.told
+    assert b"Accept-Ranges" not in edge.told
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (b"", b"Content-Type: text/html\r\n"),
+        (b"Accept-Encoding: gzip;q=0\r\n", b"Content-Type: text/html\r\n"),
+        (b"Accept-Encoding: br\r\n", b"Content-Type: text/html\r\n"),
+        (b"Accept-Encoding: gzip\r\n", b"Content-Type: image/png\r\n"),
+        (b"Accept-Encoding: gzip\r\n", b"Content-Type: text/html\r\nContent-Encoding: br\r\n"),
+        (b"Accept-Encoding: gzip\r\n", b"Content-Type: text/html\r\nCache-Control: No-Transform\r\n"),
+    ],
+)
+async def test_everything_else_stays_as_it_is(edge: Edge, asked: bytes, said: bytes) -> None:
+    edge.with_options({"compression": True}).send(GET + asked + b"\r\n")
+    edge.target.answer(b"HTTP/1.1 200 OK\r\n" + said + b"Content-Length: %d\r\n\r\n" % len(TEXT) + TEXT)
+    assert edge.told.endswith(TEXT)
+    assert b"Content-Length: %d\r\n" % len(TEXT) in edge.told
