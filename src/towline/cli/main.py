@@ -32,6 +32,7 @@ MODULES = {
     f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale "
     "remove prune adopt",
     f"{_COMMANDS}routes": "publish unpublish routes",
+    f"{_COMMANDS}tail": "tail",
     f"{_COMMANDS}domains": "domains",
     f"{_COMMANDS}streams": "logs exec",
     f"{_COMMANDS}kubeconfig": "kubeconfig k8s-token",

@@ -41,9 +41,11 @@ from towline.control.recordings.service import Recordings
 from towline.control.registries.service import RegistryService
 from towline.control.retention import Retention
 from towline.control.routes.feature import Gateway
+from towline.control.routes.visits import Visits
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
 from towline.control.web import Web
+from towline.gateway.request_tail import RequestTail
 
 
 class Feature(Protocol):
@@ -88,6 +90,9 @@ class ControlPlane:
         self.routes = self.gateway.routes
         self.domains = self.gateway.domains
         self.published = PublishedRoutes(self)
+        self.requests = RequestTail()
+        """What the edge of this process answered lately on published routes."""
+        self.visits = Visits(self)
         self.recordings: Recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
         self.certificates = CertificatesFeature(self)
@@ -152,6 +157,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.recordings.api import router as recordings
     from towline.control.registries.api import router as registries
     from towline.control.routes.api import router as routes
+    from towline.control.routes.tail import router as tail
     from towline.control.streams.api import router as streams
     from towline.control.system.api import router as system
 
@@ -168,6 +174,7 @@ def routers() -> Sequence[APIRouter]:
         links,
         deployments,
         routes,
+        tail,
         domains,
         certificates,
         jobs,
@@ -194,6 +201,7 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.kubernetes.object_pages import router as kubernetes_objects
     from towline.control.kubernetes.pages import router as kubernetes
     from towline.control.recordings.pages import router as recordings
+    from towline.control.routes.visits import router as visits
     from towline.control.system.pages import router as system
     from towline.control.web import router as static
 
@@ -211,6 +219,7 @@ def pages() -> Sequence[APIRouter]:
         deployments,
         jobs,
         recordings,
+        visits,
         audit,
         system,
     )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from towline.control.logging import get_logger
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.interfaces import AccessRecord, RouteKind
+from towline.gateway.route_figures import BOUNDS, RouteFigure, RouteFigures
 
 _log = get_logger("access")
 
@@ -26,6 +28,7 @@ PLAIN = {
     "upstream_failures": "Upstreams that failed.",
     "retries": "Requests sent once more on another connection.",
     "dropped_identities": "Requests with headers that only Towline may set.",
+    "shed": "Slow readers cut off for want of memory.",
     "accept_pauses": "Pauses of accepting for want of file descriptors.",
 }
 QUIET_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -53,8 +56,40 @@ class EdgeCollector(Collector):
         yield refused
 
 
+class RouteTrafficCollector(Collector):
+    """Shows what happened on each published route. The label `route` is bounded: the rest is `other`."""
+
+    def __init__(self, figures: RouteFigures) -> None:
+        self._figures = figures
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily("towline_route_requests", "Requests of a route.", labels=["route", "status"])
+        received = CounterMetricFamily("towline_route_received_bytes", "Bytes of a route's requests.", labels=["route"])
+        sent = CounterMetricFamily("towline_route_sent_bytes", "Bytes of a route's answers.", labels=["route"])
+        running = GaugeMetricFamily(
+            "towline_route_open_requests", "Requests and upgraded connections of a route now.", labels=["route"]
+        )
+        seconds = HistogramMetricFamily(
+            "towline_route_seconds", "Seconds from a request's head to the end of its answer.", labels=["route"]
+        )
+        for figure in self._figures.all():
+            for status, count in figure.statuses.items():
+                requests.add_metric([figure.name, f"{status}xx" if status else "none"], count)
+            received.add_metric([figure.name], figure.received_bytes)
+            sent.add_metric([figure.name], figure.sent_bytes)
+            running.add_metric([figure.name], figure.open)
+            seconds.add_metric([figure.name], _buckets(figure), figure.seconds)
+        yield from (requests, received, sent, running, seconds)
+
+
+def _buckets(figure: RouteFigure) -> list[tuple[str, float]]:
+    """Return the cumulative counts of a histogram, as Prometheus reads them."""
+    bounds = [*(f"{bound:g}" for bound in BOUNDS), "+Inf"]
+    return list(zip(bounds, itertools.accumulate(figure.buckets), strict=True))
+
+
 def log_request(record: AccessRecord) -> None:
-    """Log one finished request. Good answers of published services do not come here (`log_good_targets`)."""
+    """Log one finished request. Of published services' good answers, those that a route's `sample` asks for."""
     is_good = record.status < 400 and not record.dropped_identity
     quiet = is_good and (record.path in QUIET_PATHS or record.kind is RouteKind.KUBERNETES)  # on record in the audit
     write = _log.debug if quiet else _log.info
@@ -66,6 +101,7 @@ def log_request(record: AccessRecord) -> None:
         host=record.host,
         path=record.path,
         kind=record.kind.value,
+        route=record.route,
         status=record.status,
         sent_bytes=record.sent_bytes,
         seconds=round(record.seconds, 4),

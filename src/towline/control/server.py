@@ -24,12 +24,13 @@ from towline.control import logging
 from towline.control.access import setup
 from towline.control.app import ControlPlane, create_app
 from towline.control.certificates.routing import ChallengesFirst
-from towline.control.edge_metrics import EdgeCollector, log_request
+from towline.control.edge_metrics import EdgeCollector, RouteTrafficCollector, log_request
 from towline.control.errors import StartupError
 from towline.control.logging import get_logger
 from towline.control.opening import opened
 from towline.control.plain_http import plain_edge
 from towline.control.routing import LinkHandover, ServerRouter
+from towline.control.routes.raw import RawRoutes
 from towline.control.settings import Settings
 from towline.gateway.api_server import MAX_PATH_BYTES, ApiServer
 from towline.gateway.connectors import UnixConnector
@@ -79,6 +80,8 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         control = await stack.enter_async_context(opened(settings))
         owner = await stack.enter_async_context(TaskOwner("edge"))
         api = ApiServer(create_app(control), _socket_path(settings, stack))
+        raw = RawRoutes(control.gateway.registry, control.bus, control.certificates.handshakes, settings.tcp_ports)
+        stack.push_async_callback(raw.stop)
         edge = Edge(
             options or edge_options(settings),
             router=ChallengesFirst(
@@ -90,10 +93,13 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
             api=UnixConnector(str(api.path), owner),
             links=LinkHandover(control.fleet.acceptor),
             tls=control.certificates.handshakes.context,
-            hellos=control.certificates.handshakes,
+            hellos=raw,
             access_log=log_request,
+            sign_in=control.visits,
+            tail=control.requests,
         )
         control.metrics.registry.register(EdgeCollector(edge.counters))
+        control.metrics.registry.register(RouteTrafficCollector(edge.figures))
         control.port = _listen(edge, settings)
         plain = plain_edge(control, options or edge_options(settings))
         await api.start()
@@ -102,6 +108,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         if plain is not None:
             stack.push_async_callback(plain.close)
         await control.start()
+        await raw.start(edge.raw_ports(settings.listen_host))
         running = Running(control, edge, control.port)
         _announce(running)
         try:

@@ -215,6 +215,11 @@ class Settings(BaseSettings):
         ge=60,
         description="Seconds that a cluster may be away before its sources' routes give their names up to others.",
     )
+    gateway_tcp_ports: str = Field(
+        "",
+        description="Ports that raw TCP routes may ask for with `tcp_port`, `FIRST-LAST` or one port; on the address "
+        "of `listen`. Empty: none.",
+    )
     dns_resolvers: Words = Field(
         default_factory=list,
         description="Name servers to ask about domains, `ADDRESS` or `ADDRESS:PORT`. Empty: those of the system.",
@@ -285,6 +290,19 @@ class Settings(BaseSettings):
             raise ValueError("must be a host name, e.g. k8s.example.com or apps.example.net")
         return name
 
+    @field_validator("gateway_tcp_ports")
+    @classmethod
+    def _ports(cls, value: str) -> str:
+        if not value:
+            return value
+        first, dash, last = value.replace(" ", "").partition("-")
+        ports = [first, last] if dash else [first]
+        if not all(port.isascii() and port.isdigit() and 0 < int(port) < 65_536 for port in ports):
+            raise ValueError("must be a port, or FIRST-LAST")
+        if int(ports[0]) > int(ports[-1]):
+            raise ValueError("the first port is above the last")
+        return "-".join(ports)
+
     @field_validator("listen", "gateway_listen_http")
     @classmethod
     def _has_port(cls, value: str, info: ValidationInfo) -> str:
@@ -314,6 +332,12 @@ class Settings(BaseSettings):
         """Return the host names that the settings give this server."""
         urls = (urlsplit(url).hostname or "" for url in (self.public_url, *self.agent_urls))
         return [name for name in (*(host.strip().strip("[]").lower() for host in self.hostnames), *urls) if name]
+
+    @property
+    def tcp_ports(self) -> range:
+        """Ports that raw TCP routes may ask for."""
+        first, _, last = self.gateway_tcp_ports.partition("-")
+        return range(int(first), int(last or first) + 1) if first else range(0)
 
     @property
     def listen_http(self) -> tuple[str, int] | None:
