@@ -71,10 +71,14 @@ class KubeServiceServer:
                 return [place]
 
     async def _outside(self, policy: LocalPolicy, external: ports.External) -> Sequence[ports.Place]:
-        """A name outside of the cluster needs an entry under `[forward]`, as any other address does."""
+        """A name outside of the cluster needs an entry under `[forward]`, and is never one of this host's own services.
+
+        Whoever may make services in some namespace is not whom the entry for loopback is meant for.
+        """
         host, port = external.host, external.port
         addresses = await self._resolve(host, port)
-        allowed = [(each, port) for each in addresses if may_forward(policy, host, each, port, (), ())]
+        outside = filter(ports.is_dialable, addresses)
+        allowed = [(each, port) for each in outside if may_forward(policy, host, each, port, (), ())]
         if not allowed:
             reason = (
                 f"the service stands for {host[:100]}, and the policy of this host does not allow {host[:100]}:{port}"
