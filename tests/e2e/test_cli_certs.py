@@ -56,7 +56,7 @@ def test_a_key_that_does_not_fit_is_refused_in_words(product: Product) -> None:
     brought(product.folder, "one")
     brought(product.folder, "two")
     done = product.run("towline certs upload one.pem --key two.key")
-    assert done.returncode == 1 and "does not fit" in done.stderr
+    assert done.returncode == 2 and "does not fit" in done.stderr
 
 
 def test_the_servers_own_authority_is_printed_for_who_wants_to_trust_it(product: Product) -> None:

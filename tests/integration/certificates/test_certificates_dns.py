@@ -174,3 +174,42 @@ def test_a_plugin_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytes
 def test_settings_that_cannot_work_are_refused_at_the_start(options: dict[str, str], words: str) -> None:
     with pytest.raises(StartupError, match=words):
         solver_from(options)
+
+
+# -- the server's own names
+
+
+async def test_the_servers_own_names_are_certified_and_agents_keep_what_they_pinned(
+    tmp_path: Path, start_pebble: Callable[..., Authority]
+) -> None:
+    async with running_dns("example.test") as dns:
+        key = tmp_path / "tsig"
+        key.write_text(dns.key_file())
+        authority = start_pebble(name_server=dns.address)
+        settings = {
+            "acme_server_names": True,
+            "hostnames": ["towline.example.test"],
+            "kubernetes_host": "k8s.example.test",
+            "agent_urls": [f"https://agents.example.test:{authority.ports.tls}"],
+            "acme_dns": {"provider": "rfc2136", "server": dns.address, "key_file": str(key)},
+        }
+        async with certified(tmp_path, authority, **settings) as server:
+            for name in ("towline.example.test", "*.k8s.example.test"):
+                await server.issued(name)
+            await server.served("towline.example.test")
+            await server.served("edge-1.k8s.example.test")
+            await server.shown("towline.example.test")
+            await server.shown("edge-1.k8s.example.test")
+            control = server.running.control
+            await server.shown("agents.example.test", root=control.tls.material.authority_pem)
+            assert control.fleet.identity().fingerprints == (control.tls.fingerprint,)
+            assert await server.row("agents.example.test") is None
+
+
+async def test_joins_pin_nothing_where_an_authority_certifies_the_name_that_agents_dial(
+    tmp_path: Path, authority: Authority
+) -> None:
+    settings = {"acme_server_names": True, "hostnames": ["towline.example.test"]}
+    async with certified(tmp_path, authority, **settings) as server:
+        await server.issued("towline.example.test")
+        assert server.running.control.fleet.identity().fingerprints == ()

@@ -33,6 +33,8 @@ class ChallengeAnswers:
     """Answers HTTP-01 and TLS-ALPN-01. Args: look_up: finds the row of a token that is not known here."""
 
     def __init__(self, certificates: Certificates, look_up: LookUp, clock: Clock) -> None:
+        self.is_on = False
+        """Without an authority of ours the path belongs to published services, which may have one of their own."""
         self._certificates = certificates
         self._look_up = look_up
         self._clock = clock
@@ -47,8 +49,8 @@ class ChallengeAnswers:
         return f"<ChallengeAnswers {len(self._own)} own, {len(self._others)} in all>"
 
     def route(self, head: RequestHead) -> Answer | Later | None:
-        """Return the answer when a request is for a challenge; None when it is none."""
-        if not head.path.startswith(PATH):
+        """Return the answer when a request is for a challenge; None when it is none, or not for us."""
+        if not self.is_on or not head.path.startswith(PATH):
             return None
         token = head.path[len(PATH) :]
         if head.method not in (b"GET", b"HEAD") or TOKEN.fullmatch(token) is None:

@@ -57,26 +57,30 @@ async def get_authority(request: Request, access: CanRead) -> AuthorityOut:
     return AuthorityOut(pem=material.authority_pem, fingerprint=material.fingerprint)
 
 
-@router.get("/{name}")
-async def get_certificate(request: Request, access: CanRead, name: str) -> CertificateOut:
+@router.get("/{certificate}")
+async def get_certificate(request: Request, access: CanRead, certificate: str) -> CertificateOut:
     """Show one, by its name (a wildcard as `*.example.com`) or id."""
-    return await _service(request).get(access, name)
+    return await _service(request).get(access, certificate)
 
 
-@router.post("/{name}/renew", status_code=202)
-async def renew_certificate(request: Request, access: CanManage, name: str, body: RenewRequest) -> CertificateOut:
+@router.post("/{certificate}/renew", status_code=202)
+async def renew_certificate(
+    request: Request, access: CanManage, certificate: str, body: RenewRequest
+) -> CertificateOut:
     """Look and ask again now, whatever was waited for. The answer is the state before; watch it change."""
-    return await _service(request).renew(access, name, force=body.force)
+    return await _service(request).renew(access, certificate, force=body.force)
 
 
-@router.post("/{name}/revoke")
-async def revoke_certificate(request: Request, access: CanManage, name: str, body: RevokeRequest) -> CertificateOut:
+@router.post("/{certificate}/revoke")
+async def revoke_certificate(
+    request: Request, access: CanManage, certificate: str, body: RevokeRequest
+) -> CertificateOut:
     """Have the authority withdraw it, and stop serving it. A name that a route needs gets a new one at once."""
-    return await _service(request).revoke(access, name, body.reason)
+    return await _service(request).revoke(access, certificate, body.reason)
 
 
-@router.delete("/{name}", status_code=204)
-async def delete_certificate(request: Request, access: CanManage, name: str) -> Response:
+@router.delete("/{certificate}", status_code=204)
+async def delete_certificate(request: Request, access: CanManage, certificate: str) -> Response:
     """Forget an uploaded certificate, or one that no route needs any more."""
-    await _service(request).remove(access, name)
+    await _service(request).remove(access, certificate)
     return Response(status_code=204)

@@ -74,6 +74,7 @@ class CertificatesFeature:
         self.answers = ChallengeAnswers(self.handshakes, self._look_up, clock)
         self.figures = Figures(control.metrics.registry, self.handshakes)
         self.accounts = self._accounts()
+        self.answers.is_on = self.accounts is not None
         self._source = source_of(settings)
         self._serving = Serving(self.keeper, self.handshakes, self.answers)
         self._local = LocalSigner(settings.data_folder / "tls", clock)
@@ -145,7 +146,8 @@ class CertificatesFeature:
         if self._source is not Source.ACME:
             return
         async with self._control.db.read() as tx:
-            changes = plan(names, await repository.everything(tx), wildcard_of=self._wildcard_of)
+            rows, moment = await repository.everything(tx), await tx.now()
+        changes = plan(names, rows, moment, wildcard_of=self._wildcard_of)
         if changes != Plan():
             async with self._control.db.begin() as tx:
                 await self._apply(tx, changes)
@@ -175,6 +177,7 @@ class CertificatesFeature:
         await repository.insert_missing(tx, rows)
         await repository.set_wanted(tx, changes.wanted, wanted=True)
         await repository.set_wanted(tx, changes.unwanted, wanted=False)
+        await repository.take_over(tx, changes.lapsed)
         tx.publish(TOPIC)
         for each in changes.missing:
             _log.info("a name needs a certificate", name=each.name)

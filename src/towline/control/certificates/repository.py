@@ -11,7 +11,7 @@ from sqlalchemy.orm import defer
 
 from towline.control.certificates import budget
 from towline.control.certificates.models import AcmeAccount, AcmeChallenge, AcmeOrder, Certificate
-from towline.control.certificates.states import Source
+from towline.control.certificates.states import Source, State
 from towline.control.db import Transaction, UtcDateTime, now, upsert
 
 FRESH = {"populate_existing": True}
@@ -55,9 +55,10 @@ async def may_serve(tx: Transaction, host: str) -> Sequence[Certificate]:
 
 
 async def served(tx: Transaction) -> list[tuple[str, int]]:
-    """Return id and serial of what can be served: uploads last, so that theirs wins."""
+    """Return id and serial of what can be served: uploads that hold come last, so that they win."""
     query = select(Certificate.id, Certificate.serial).where(Certificate.chain != "")
-    rows = await tx.execute(query.order_by(Certificate.source == Source.UPLOAD, Certificate.id))
+    first = and_(Certificate.source == Source.UPLOAD, Certificate.ends_at > now())
+    rows = await tx.execute(query.order_by(first, Certificate.id))
     return [(row.id, row.serial) for row in rows]
 
 
@@ -85,6 +86,12 @@ async def set_wanted(tx: Transaction, names: Collection[str], *, wanted: bool) -
     values: dict[str, Any] = {"wanted": wanted, "updated_at": now()}
     if wanted:
         values["next_at"] = now()
+    await tx.execute(update(Certificate).where(Certificate.name.in_(names)).values(**values))
+
+
+async def take_over(tx: Transaction, names: Collection[str]) -> None:
+    """Ask an authority for what was uploaded and has ended; it is shown until the new one has come."""
+    values = {"source": Source.ACME, "state": State.WAITING, "next_at": now(), "attempts": 0, "updated_at": now()}
     await tx.execute(update(Certificate).where(Certificate.name.in_(names)).values(**values))
 
 

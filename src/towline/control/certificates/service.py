@@ -107,7 +107,7 @@ class CertificateService:
             for column, value in values.items():
                 setattr(row, column, value)
             row.source, row.state, row.reason, row.wanted = Source.UPLOAD, State.ISSUED, "", True
-            row.order_url, row.sealed_order_key, row.attempts = "", b"", 0
+            row.order_url, row.sealed_order_key, row.attempts, row.directory = "", b"", 0, ""
             row.renew_at, row.updated_at = None, moment
             row.epoch += 1  # whoever was ordering for this name writes nothing more
             row.owner = ""

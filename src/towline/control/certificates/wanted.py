@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from towline.control.certificates.models import Certificate
 from towline.control.certificates.states import Source
@@ -33,14 +34,17 @@ class Plan:
     missing: tuple[WantedName, ...] = ()
     wanted: tuple[str, ...] = ()
     unwanted: tuple[str, ...] = ()
+    lapsed: tuple[str, ...] = ()
+    """Uploads that ended, of names that are needed: an authority is asked from now on."""
 
 
-def plan(names: Sequence[WantedName], rows: Sequence[Certificate], *, wildcard_of: str = "") -> Plan:
+def plan(names: Sequence[WantedName], rows: Sequence[Certificate], moment: datetime, *, wildcard_of: str = "") -> Plan:
     """Compare what is wanted with what there is. Of two organisations that want a name, the first listed has it.
 
     Args: wildcard_of: a domain whose direct children share one wildcard certificate; empty for none.
     """
-    uploads = {name for row in rows if row.source == Source.UPLOAD for name in row.names}
+    brought = [row for row in rows if row.source == Source.UPLOAD]
+    uploads = {name for row in brought if row.ends_at is None or row.ends_at > moment for name in row.names}
     asked: dict[str, WantedName] = {}
     for each in names:
         name = _shared(each.name, wildcard_of)
@@ -52,6 +56,7 @@ def plan(names: Sequence[WantedName], rows: Sequence[Certificate], *, wildcard_o
         missing=tuple(each for name, each in needed.items() if name not in there),
         wanted=tuple(row.name for row in ours if not row.wanted and row.name in needed),
         unwanted=tuple(row.name for row in ours if row.wanted and row.name not in needed),
+        lapsed=tuple(row.name for row in brought if row.name in needed),
     )
 
 

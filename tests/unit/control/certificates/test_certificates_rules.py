@@ -22,32 +22,39 @@ def row(name: str, *, wanted: bool = True, source: str = "acme", names: list[str
 
 
 def test_a_new_name_is_missing() -> None:
-    assert plan([WantedName("a.test")], []) == Plan(missing=(WantedName("a.test"),))
+    assert plan([WantedName("a.test")], [], NOW) == Plan(missing=(WantedName("a.test"),))
 
 
 def test_a_name_that_is_there_changes_nothing() -> None:
-    assert plan([WantedName("a.test")], [row("a.test")]) == Plan()
+    assert plan([WantedName("a.test")], [row("a.test")], NOW) == Plan()
 
 
 def test_a_name_that_nobody_needs_is_unwanted_and_comes_back() -> None:
-    assert plan([], [row("a.test")]) == Plan(unwanted=("a.test",))
-    assert plan([WantedName("a.test")], [row("a.test", wanted=False)]) == Plan(wanted=("a.test",))
+    assert plan([], [row("a.test")], NOW) == Plan(unwanted=("a.test",))
+    assert plan([WantedName("a.test")], [row("a.test", wanted=False)], NOW) == Plan(wanted=("a.test",))
 
 
 def test_a_name_that_an_upload_covers_needs_no_other() -> None:
     upload = row("example.com", source="upload", names=["example.com", "*.example.com"])
     wanted = [WantedName("shop.example.com"), WantedName("example.com"), WantedName("a.b.example.com")]
-    assert plan(wanted, [upload]) == Plan(missing=(WantedName("a.b.example.com"),))
+    assert plan(wanted, [upload], NOW) == Plan(missing=(WantedName("a.b.example.com"),))
+
+
+def test_a_name_whose_upload_has_ended_is_asked_for() -> None:
+    upload = row("example.com", source="upload", names=["example.com"])
+    upload.ends_at = NOW - timedelta(days=1)
+    assert plan([WantedName("example.com")], [upload], NOW) == Plan(lapsed=("example.com",))
+    assert plan([], [upload], NOW) == Plan()
 
 
 def test_names_that_are_given_out_share_a_wildcard_where_one_can_be_had() -> None:
     wanted = [WantedName("shop-a.apps.test", "org_x"), WantedName("web-b.apps.test"), WantedName("own.test")]
-    found = plan(wanted, [], wildcard_of="apps.test")
+    found = plan(wanted, [], NOW, wildcard_of="apps.test")
     assert found.missing == (WantedName("*.apps.test"), WantedName("own.test"))
 
 
 def test_of_two_organisations_the_first_has_a_name() -> None:
-    found = plan([WantedName("a.test", "org_1"), WantedName("a.test", "org_2")], [])
+    found = plan([WantedName("a.test", "org_1"), WantedName("a.test", "org_2")], [], NOW)
     assert found.missing == (WantedName("a.test", "org_1"),)
 
 
