@@ -368,6 +368,22 @@ async def test_a_link_that_flaps_removes_no_route(control_app: ControlApp) -> No
     assert {row.state for row in await control_app.rows(PublishedRoute)} == {"active"}
 
 
+async def test_an_agent_that_waits_for_approval_is_heard_once_it_is_let_in(control_app: ControlApp) -> None:
+    await verify(control_app, "example.net")
+    async with (
+        link_listener(control_app.control) as url,
+        await enrolled(control_app, cluster_name="edge-1", approval_required=True) as agent,
+    ):
+        await agent.connect(url)
+        await agent.send(listed(claim()))
+        await agent.synced()
+        assert control_app.control.gateway.intake.waiting == 0
+        ada = await control_app.user("ada", Role.ADMIN)
+        approved = await ada.post(f"/api/v1/clusters/edge-1/agents/{agent.identity.agent_id}/approve")
+        assert approved.status_code == 200, approved.text
+        await agent.next(link.Lead)
+
+
 async def test_an_agent_is_told_whether_to_follow_ingresses(control_app: ControlApp) -> None:
     ada = await control_app.user("ada", Role.ADMIN)
     async with connected(control_app) as (agent, url):

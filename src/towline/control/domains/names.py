@@ -114,8 +114,11 @@ class Ownership:
         Args: verified: its domains. clusters: names of the clusters that the route leads to.
         """
         bare = host.removeprefix(WILDCARD)
-        if host in self.own or (host != bare and any(name.partition(".")[2] == bare for name in self.own)):
+        if host in self.own:
             return f"{host} is the server's own name"
+        covered = [name for name in self.own if host != bare and name.partition(".")[2] == bare]
+        if covered:
+            return f"{host} covers the server's own name {covered[0]}; publish single names beside it"
         if self.cluster_hosts and is_under(bare, self.cluster_hosts):
             return f"{host} belongs to the access to clusters (`kubernetes_host`)"
         if host in self.published:

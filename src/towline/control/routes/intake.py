@@ -105,13 +105,16 @@ class RouteIntake:
         self._clock = clock
         self._pending: dict[str, Pending] = {}
         self._listings: dict[str, _Listing] = {}
+        self._unheard: set[str] = set()
+        """Agents that told something before an administrator let them in."""
         self._changed = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._tasks = TaskOwner("route-claims")
         self.counts: Counter[str] = Counter()
         """Of messages, claims, claims left out, dropped batches and changed routes; for metrics."""
         links.on(link.Routes, self._told)
-        links.on_down(lambda one, _: self._forget_listing(one.agent_id))
+        links.on_up(self._up)
+        links.on_down(lambda one, _: self._forget(one.agent_id))
 
     def __repr__(self) -> str:
         return f"<RouteIntake {len(self._pending)} clusters waiting>"
@@ -130,8 +133,16 @@ class RouteIntake:
         await self.flush()
 
     async def _told(self, one: Link, message: link.Routes) -> None:
-        if not one.pending and self._links.leads(one):
+        if one.pending:
+            self._unheard.add(one.agent_id)
+        elif self._links.leads(one):
             self.take(one.cluster_id, one.agent_id, message)
+
+    def _up(self, one: Link) -> None:
+        """Have an agent that was let in meanwhile tell again what nobody listened to."""
+        if not one.pending and one.agent_id in self._unheard:
+            self._unheard.discard(one.agent_id)
+            one.session.send_now(link.Lead())
 
     def take(self, cluster_id: str, agent_id: str, message: link.Routes) -> None:
         """Note what an agent says that its sources claim. A list that breaks off in the middle counts for nothing."""
@@ -162,8 +173,9 @@ class RouteIntake:
         self.counts["left_out"] += pending.left_out
         self._changed.set()
 
-    def _forget_listing(self, agent_id: str) -> None:
+    def _forget(self, agent_id: str) -> None:
         self._listings.pop(agent_id, None)
+        self._unheard.discard(agent_id)
 
     # -- writing -------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import msgspec
@@ -21,10 +22,12 @@ from towline.control.routes.models import ClusterGateway
 from towline.control.routes.schemas import ClusterGatewayPatch
 from towline.control.routes.service import RouteService
 from towline.control.routes.settling import key_of, settle
-from towline.tunnel.errors import TunnelClosed
 from towline.wire import link
 
 _log = get_logger("routes")
+
+GREETING_PAUSE = 0.05
+"""Seconds that new links are gathered: after a restart thousands come at once, and one look is for all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Sources:
         self._routes = routes
         self._settings = settings
         self._tasks = TaskOwner("route-sources")
+        self._arrived: list[Link] = []
+        """Links that are up since a moment, and whose clusters' settings were not looked at."""
         links.on_up(self._up)
 
     async def stop(self) -> None:
@@ -96,17 +101,24 @@ class Sources:
     # -- telling agents ----------------------------------------------------------------------------
 
     def _up(self, one: Link) -> None:
-        self._tasks.spawn(f"settings of {one.cluster_id}", self._greet(one))
+        if not self._arrived:
+            self._tasks.spawn("settings", self._greet())
+        self._arrived.append(one)
 
-    async def _greet(self, one: Link) -> None:
-        """Tell an agent its cluster's setting, when it is not the one that every link begins with."""
+    async def _greet(self) -> None:
+        """Tell agents their clusters' settings, where those are not what every link begins with."""
+        await asyncio.sleep(GREETING_PAUSE)
+        arrived, self._arrived = self._arrived, []
         try:
             async with self._db.read() as tx:
-                held = (await repository.gateways(tx, [one.cluster_id])).get(one.cluster_id)
-            if held is not None and held.watch_ingresses != self._settings.watch_ingresses:
-                await one.session.send(self._changed(held.watch_ingresses))
-        except (ApiError, TunnelClosed) as error:
-            _log.info("setting not told", cluster=one.cluster_id, why=str(error))
+                held = await repository.gateways(tx, {one.cluster_id for one in arrived})
+        except ApiError as error:
+            _log.warning("settings not told", why=error.message)
+            return
+        for one in arrived:
+            row = held.get(one.cluster_id)
+            if row is not None and row.watch_ingresses != self._settings.watch_ingresses and one.works:
+                one.session.send_now(self._changed(row.watch_ingresses))
 
     async def _tell(self, cluster_id: str, watch: str) -> None:
         for one in self._links:

@@ -54,7 +54,7 @@ def test_a_wildcard_is_a_name_only_where_it_may_be() -> None:
         ("notexample.org", "no verified domain"),
         ("*.org", "no verified domain"),
         ("towline.example.com", "server's own name"),
-        ("*.example.com", "server's own name"),
+        ("*.example.com", "server's own name towline.example.com"),
         ("a.k8s.example.com", "access to clusters"),
         ("s.x.io", "published by the server's settings"),
         ("web-edge-1.apps.example.net", ""),
