@@ -46,6 +46,7 @@ from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
 from towline.control.web import Web
 from towline.gateway.request_tail import RequestTail
+from towline.gateway.route_figures import RouteFigures
 
 
 class Feature(Protocol):
@@ -92,6 +93,8 @@ class ControlPlane:
         self.published = PublishedRoutes(self)
         self.requests = RequestTail()
         """What the edge of this process answered lately on published routes."""
+        self.figures = RouteFigures()
+        """Of the edge of this process, which brings its own."""
         self.visits = Visits(self)
         self.recordings: Recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
@@ -191,9 +194,11 @@ def pages() -> Sequence[APIRouter]:
     """Return the router of every feature's pages, and of the files that they load."""
     from towline.control.access.pages import router as access
     from towline.control.audit.pages import router as audit
+    from towline.control.certificates.pages import router as certificates
     from towline.control.clusters.pages import router as clusters
     from towline.control.deployments.edit_pages import router as editor
     from towline.control.deployments.pages import router as deployments
+    from towline.control.domains.pages import router as domains
     from towline.control.jobs.pages import router as jobs
     from towline.control.kubernetes.access_pages import router as kubernetes_access
     from towline.control.kubernetes.actions import router as kubernetes_actions
@@ -201,6 +206,9 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.kubernetes.object_pages import router as kubernetes_objects
     from towline.control.kubernetes.pages import router as kubernetes
     from towline.control.recordings.pages import router as recordings
+    from towline.control.routes.cluster_pages import router as cluster_routes
+    from towline.control.routes.pages import router as routes
+    from towline.control.routes.route_pages import router as route
     from towline.control.routes.visits import router as visits
     from towline.control.system.pages import router as system
     from towline.control.web import router as static
@@ -217,6 +225,11 @@ def pages() -> Sequence[APIRouter]:
         kubernetes_actions,
         editor,
         deployments,
+        routes,
+        route,
+        cluster_routes,
+        domains,
+        certificates,
         jobs,
         recordings,
         visits,

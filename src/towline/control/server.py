@@ -29,8 +29,8 @@ from towline.control.errors import StartupError
 from towline.control.logging import get_logger
 from towline.control.opening import opened
 from towline.control.plain_http import plain_edge
-from towline.control.routing import LinkHandover, ServerRouter
 from towline.control.routes.raw import RawRoutes
+from towline.control.routing import LinkHandover, ServerRouter
 from towline.control.settings import Settings
 from towline.gateway.api_server import MAX_PATH_BYTES, ApiServer
 from towline.gateway.connectors import UnixConnector
@@ -99,6 +99,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
             tail=control.requests,
         )
         control.metrics.registry.register(EdgeCollector(edge.counters))
+        control.figures = edge.figures
         control.metrics.registry.register(RouteTrafficCollector(edge.figures))
         control.port = _listen(edge, settings)
         plain = plain_edge(control, options or edge_options(settings))

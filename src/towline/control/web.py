@@ -46,6 +46,7 @@ SECURITY_HEADERS = {
 NAVIGATION = (
     ("fleet", "/fleet", "Fleet", Permission.CLUSTER_READ),
     ("deployments", "/deployments", "Deployments", Permission.DEPLOYMENT_READ),
+    ("routes", "/routes", "Routes", Permission.ROUTE_READ),
     ("jobs", "/jobs", "Jobs", Permission.JOB_READ),
     ("access", "/access", "Access", Permission.SELF),
     ("audit", "/audit", "Audit", Permission.AUDIT_READ),

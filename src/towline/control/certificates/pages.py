@@ -11,6 +11,7 @@ from towline.control.access.dependencies import Access, Permission, Resource, ne
 from towline.control.certificates.schemas import CertificateOut, RevocationReason, RevokeRequest, UploadRequest
 from towline.control.certificates.service import CertificateService
 from towline.control.certificates.states import Source, State
+from towline.control.errors import ApiError
 from towline.control.routes.pages import TABS, Asked, Reader, Word
 from towline.control.routes.words import Said, Tone
 from towline.control.web import Notice, redirect
@@ -102,13 +103,13 @@ def _may(access: Access) -> dict[str, dict[str, bool]]:
 async def upload(request: Request, access: Manager) -> Response:
     """Serve a certificate of one's own. The key is never shown again, not even in a form that is sent back."""
     form = await forms.read(request)
-    notices: list[Notice] = []
-    async with forms.noticed(notices):
+    try:
         asked = forms.body(UploadRequest, chain=_pem(form, "chain"), key=_pem(form, "key"))
         made, notes = await _service(request).upload(access, asked.chain, asked.key.get_secret_value())
         done = Notice("warning" if notes else "done", f"the certificate of {made.name} is served", "; ".join(notes))
         return redirect(request, _page_of(made.name), done)
-    return redirect(request, "/certificates", notices[0])
+    except ApiError as error:
+        return redirect(request, "/certificates", Notice("error", error.message, error.hint))
 
 
 def _pem(form: forms.Form, name: str) -> str:
@@ -147,11 +148,11 @@ async def remove(request: Request, access: Manager, name: str) -> Response:
     form = await forms.read(request)
     if form.line("confirm") != name:
         return redirect(request, _page_of(name), Notice("error", f"type {name} to forget its certificate"))
-    notices: list[Notice] = []
-    async with forms.noticed(notices):
+    try:
         await _service(request).remove(access, name)
         return redirect(request, "/certificates", Notice("done", f"the certificate of {name} was forgotten"))
-    return redirect(request, _page_of(name), notices[0])
+    except ApiError as error:
+        return redirect(request, _page_of(name), Notice("error", error.message, error.hint))
 
 
 def _page_of(name: str) -> str:

@@ -187,7 +187,7 @@ async def cluster_page(request: Request, access: Reader, name: str, asked: Asked
         containers=[_container(container) for container in shown.items], facts=_facts(cluster),
         containers_page=shown.model_dump(), filters={"search": asked.search},
         page_url=with_query(f"/clusters/{cluster.name}", {"search": asked.search}),
-        doctor=await _doctor(request, access, name) if not cluster.link.connected else [], **_head(cluster, access),
+        doctor=await _doctor(request, access, name) if not cluster.link.connected else [], **head(cluster, access),
         **kubernetes,
     )  # fmt: skip
     return page
@@ -201,7 +201,7 @@ async def cluster_settings(request: Request, access: Manager, name: str) -> Resp
         request, "clusters/settings.html", access=access, section="fleet", tab="settings",
         policy=list(_policy(cluster.facts.get("policy") or {})),
         recording=await recordings.get_recording_policy(request, access, name),
-        **_head(cluster, access),
+        **head(cluster, access),
     )  # fmt: skip
     return page
 
@@ -255,11 +255,14 @@ async def _all_containers(request: Request, access: Access, name: str) -> list[C
     return found
 
 
-def _head(cluster: ClusterOut, access: Access) -> dict[str, Any]:
+def head(cluster: ClusterOut, access: Access) -> dict[str, Any]:
+    """Return what stands above every page of a cluster, and what may be done with it."""
     base = f"/clusters/{cluster.name}"
     here = Resource(access.org_id, cluster_id=cluster.id, labels=cluster.labels)
     manages = access.may(Permission.CLUSTER_MANAGE, here)
     tabs = [("overview", base, "Overview")]
+    if access.rights.gives(Permission.ROUTE_READ):
+        tabs.append(("routes", f"{base}/routes", "Routes"))
     if manages:
         tabs.append(("settings", f"{base}/settings", "Settings"))
     if heading.is_kubernetes(cluster.capabilities):
@@ -274,6 +277,7 @@ def _may(access: Access, here: Resource | None = None) -> dict[str, bool]:
     return {
         "join": access.may(Permission.JOIN_TOKEN_MANAGE, Resource(access.org_id)),
         "deploy": access.may(Permission.DEPLOYMENT_WRITE, place),
+        "publish": access.may(Permission.ROUTE_WRITE, place),
     }
 
 

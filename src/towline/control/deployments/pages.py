@@ -166,6 +166,7 @@ async def _head(request: Request, access: Access, deployment: DeploymentOut, tab
         "cancel": access.may(Permission.JOB_CANCEL, here),
         "logs": access.may(Permission.LOGS_READ, here),
         "exec": access.may(Permission.EXEC_OPEN, here),
+        "publish": access.may(Permission.ROUTE_WRITE, here),
         "cluster": access.may(Permission.CLUSTER_READ, replace(here, project="")),
     }
     tabs = [

@@ -47,12 +47,18 @@ class Here:
             link = {"page": words.explained_at(self.place.name, asked), "page_title": "See what you may do here"}
             raise ApiError(ErrorCode.FORBIDDEN, words.forbidden(self.place.name, asked, verdict.rule), detail=link)
 
+    def may_publish(self, namespace: str = "") -> bool:
+        """Tell whether the user may publish services here, or of one namespace."""
+        place = Resource(self.place.org_id, self.place.id, dict(self.place.labels), namespace=namespace)
+        return self.access.may(Permission.ROUTE_WRITE, place)
+
     def context(self, tab: str) -> dict[str, Any]:
         """Return what every template of these pages needs."""
         return {
             "section": "fleet", "cluster": self.row, "labels": dict(self.place.labels), "fresh": self.fresh,
             "tab": tab, "tabs": tabs(self.row.name, self._manages(), restricted=self.restricted),
             "restricted": self.restricted, "namespaces": self.namespaces, "access": self.access,
+            "may_publish": self.may_publish(),
         }  # fmt: skip
 
     def _manages(self) -> bool:
@@ -62,7 +68,7 @@ class Here:
 
 def tabs(name: str, manages: bool, *, restricted: bool = False) -> list[tuple[str, str, str]]:
     """Return the tabs of a Kubernetes cluster."""
-    keys = ["overview", "workloads", "pods", *([] if restricted else ["nodes"]), "events", "access"]
+    keys = ["overview", "workloads", "pods", *([] if restricted else ["nodes"]), "events", "routes", "access"]
     keys += ["settings"] if manages else []
     base = f"/clusters/{name}"
     return [(key, base if key == "overview" else f"{base}/{key}", key.capitalize()) for key in keys]

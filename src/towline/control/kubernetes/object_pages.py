@@ -154,6 +154,7 @@ def may_do(here: heading.Here, kind: Kind, namespace: str, name: str) -> dict[st
         "restart": kind.restarts and may("patch"),
         "scale": kind.scales and may("patch", "scale"),
         "delete": may("delete"),
+        "publish": kind.resource == "services" and here.may_publish(namespace),
     }
 
 

@@ -19,8 +19,13 @@ ALIVE_INTERVAL = 15.0
 """Seconds between signs of life: less than any proxy's idle limit."""
 FORGET_AFTER = 30.0
 """Seconds that a cluster's organisation and labels are remembered."""
-TOPICS = ("cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "recording")
+TOPICS = (
+    "cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain",
+    "certificate", "recording",
+)  # fmt: skip
 _OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route", "recording"})
+_BARE = frozenset({"access", "domain", "certificate"})
+"""Topics of nobody's cluster: that something changed is told, and not what."""
 
 
 class Sight:
@@ -36,8 +41,8 @@ class Sight:
             return True
         if event.topic == "audit":
             return self._access.may(Permission.AUDIT_READ, Resource(self._access.org_id))
-        if event.topic == "access":
-            return True
+        if event.topic in _BARE:
+            return event.topic == "access" or self._access.rights.gives(Permission.ROUTE_READ)
         cluster_id = event.ids.get("cluster_id") or (event.ids.get("id", "") if event.topic == "cluster" else "")
         return bool(cluster_id) and await self._sees(cluster_id)
 
@@ -80,7 +85,7 @@ async def hints(control: ControlPlane, access: Access, after: str = "") -> Async
                 if event.topic == "alive":
                     yield KEEP_ALIVE
                 elif await sight.shows(event):
-                    ids = {} if event.topic == "access" else dict(event.ids)
+                    ids = {} if event.topic in _BARE else dict(event.ids)
                     yield sse(event.topic, ids, id=event.position)
     except AccessLost as error:
         yield sse("end", error.body())

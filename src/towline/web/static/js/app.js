@@ -119,7 +119,7 @@ for (const control of all("[data-theme-choice]")) {
 }
 
 // -- keys ---------------------------------------------------------------------------------------
-const PLACES = { f: "/fleet", d: "/deployments", j: "/jobs", a: "/audit", s: "/settings" };
+const PLACES = { f: "/fleet", d: "/deployments", r: "/routes", j: "/jobs", a: "/audit", s: "/settings" };
 let went = 0;
 document.addEventListener("keydown", (event) => {
   const search = document.getElementById("search");

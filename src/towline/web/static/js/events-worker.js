@@ -1,7 +1,7 @@
 // One event connection for all tabs of a browser: a shared worker that passes every event on to its ports.
 // It keeps the last events, so that a tab gets what happened between the making of its page and its first question.
 const KEPT = 500;
-const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "resync"];
+const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain", "certificate", "resync"];
 const ports = new Set();
 const kept = [];
 let source = null;

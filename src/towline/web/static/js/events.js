@@ -1,5 +1,5 @@
 // The page's view of the server's events: through the shared worker where there is one, else directly.
-const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "resync"];
+const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain", "certificate", "resync"];
 
 export function listen({ event, state }) {
   const { events, eventsAfter: after, worker } = document.body.dataset;
