@@ -60,6 +60,7 @@ class Player {
     if (!this.events) return;
     const most = this.skip.checked ? LONGEST_PAUSE : Infinity;
     const here = this.events[this.next]?.at ?? Infinity;
+    const isOver = this.next > 0 && this.at >= this.length;
     let last = 0, time = 0, place = 0;
     for (const event of this.events) {
       time += Math.min(Math.max(0, event.at - last), most);
@@ -68,7 +69,7 @@ class Player {
       if (event.at <= here) place = time;
     }
     this.length = this.skip.checked ? time : Math.max(time, this.head.duration || 0);
-    this.at = this.next ? Math.min(place, this.length) : 0;
+    this.at = isOver ? this.length : this.next ? Math.min(place, this.length) : 0;
     this.seek.max = this.length;
     this.show();
   }
