@@ -39,9 +39,10 @@ RESET = struct.pack("ii", 1, 0)
 class Relay:
     """Passes TCP connections on to a port. `cut` resets them all and lets none in; `silence` keeps them and is mute."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, host: str = "127.0.0.1") -> None:
         self.target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.host = host
+        self._listener = socket.create_server((host, 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
@@ -83,7 +84,7 @@ class Relay:
             except OSError:
                 return
             try:
-                outer = socket.create_connection(("127.0.0.1", self.target), timeout=CALL_TIMEOUT)
+                outer = socket.create_connection((self.host, self.target), timeout=CALL_TIMEOUT)
                 outer.settimeout(None)
             except OSError:
                 _reset(inner)

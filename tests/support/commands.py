@@ -112,6 +112,10 @@ class Terminal:
     def resize(self, columns: int, rows: int) -> None:
         fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
+    def modes(self) -> list[Any]:
+        """How the terminal treats what passes; a program that made it raw has to undo that."""
+        return termios.tcgetattr(self._ours)
+
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 

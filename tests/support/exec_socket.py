@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import websocket
-from tests.support.kubernetes_stack import User
+from tests.support.kubernetes_stack import CLUSTER, User
 
 STDIN, STDOUT, STDERR, STATUS, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
@@ -18,10 +18,10 @@ class ExecSocket:
 
     def __init__(
         self, user: User, namespace: str, pod: str, *command: str, protocol: str = "v5.channel.k8s.io",
-        timeout: float = 30.0, **flags: str,
+        timeout: float = 30.0, cluster: str = CLUSTER, **flags: str,
     ) -> None:  # fmt: skip
         query = urlencode([*(("command", word) for word in command), *{"stdin": "1", "stdout": "1", **flags}.items()])
-        address = user.stack.server().replace("https:", "wss:")
+        address = user.stack.server(cluster).replace("https:", "wss:")
         self._socket = websocket.create_connection(
             f"{address}/api/v1/namespaces/{namespace}/pods/{pod}/exec?{query}",
             subprotocols=[protocol],

@@ -18,6 +18,9 @@ NAME = "pods-1"
 class PodStack(Stack):
     """A control plane that pods reach, at the address of their node."""
 
+    image = IMAGE
+    cluster_name = NAME
+
     def __enter__(self) -> Self:
         self.admin = Admin(self.cluster)
         (self.folder / "password").write_text(PASSWORD)
@@ -46,15 +49,15 @@ class PodStack(Stack):
 
     def manifest(self, **wanted: Any) -> dict[str, Any]:
         with self.http(self.owner.token) as client:
-            body = {"image": IMAGE, "pull_policy": "Never", "namespace": self.namespace, "server": self.url, **wanted}
-            answer = client.post(f"/api/v1/clusters/{NAME}/kubernetes/manifest", json=body)
+            body = {"image": self.image, "pull_policy": "Never", "namespace": self.namespace, "server": self.url}
+            answer = client.post(f"/api/v1/clusters/{self.cluster_name}/kubernetes/manifest", json=body | wanted)
         assert answer.status_code == 201, answer.text
         made: dict[str, Any] = answer.json()
         return made
 
     def shown(self) -> dict[str, Any]:
         with self.http(self.owner.token) as client:
-            shown: dict[str, Any] = client.get(f"/api/v1/clusters/{NAME}").json()
+            shown: dict[str, Any] = client.get(f"/api/v1/clusters/{self.cluster_name}").json()
         return shown
 
     def directly(self, *words: str, content: str = "") -> str:

@@ -6,6 +6,7 @@ SHARED = {
     "tests/integration/kubernetes/": "kubernetes",
     "tests/e2e/test_kubernetes_": "kubernetes",
     "tests/e2e/": "docker",
+    "tests/soak/": "docker",
     "tests/integration/agent/": "docker",
     "tests/integration/compose/": "docker",
     "tests/integration/testbed/": "docker",

@@ -46,10 +46,10 @@ class Cluster:
         """The pid of one of the cluster's processes, None when it does not run."""
         return processes.recall(self.home / f"{name}.pid")
 
-    def stop(self, name: str) -> None:
-        """End one process."""
+    def stop(self, name: str, *, timeout: float = processes.STOP_TIMEOUT) -> None:
+        """End one process: by SIGKILL when it has not ended in time."""
         if (pid := self.running(name)) is not None:
-            processes.end(pid)
+            processes.end(pid, timeout=timeout)
         (self.home / f"{name}.pid").unlink(missing_ok=True)
 
     def log(self, name: str) -> Path:
