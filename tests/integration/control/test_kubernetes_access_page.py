@@ -170,3 +170,11 @@ async def test_strange_questions_are_answered_and_shown_as_text(access: Access, 
         shown: Any = await client.get(PAGE, params={"verb": "get", "resource": resource})
     assert shown.status_code == 200
     assert "<script>alert" not in shown.text
+
+
+async def test_command_to_copy_is_one_command_whatever_the_address_held(access: Access, prod: StandIn) -> None:
+    async with await somebody(access, "cleo", Right(Role.VIEWER)) as client:
+        shown = await client.get(PAGE, params={"verb": "get", "resource": "pods; id", "namespace": "shop"})
+        plain = await client.get(PAGE)
+    assert "towline kube access prod --namespace shop --verb get --resource 'pods; id'" in words(shown.text)
+    assert "towline kube access prod<" in plain.text

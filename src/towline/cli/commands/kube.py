@@ -156,7 +156,7 @@ def top(
 def access(
     cluster: ClusterName,
     verb: Annotated[str, typer.Option(help="Like get, list, create or delete.")] = "",
-    resource: Annotated[str, typer.Option(help="Like pods, pods/exec or deployments.apps.")] = "",
+    resource: Annotated[str, typer.Option(help="Like pods, pods/exec, deployments.apps or /metrics.")] = "",
     namespace: Annotated[str, typer.Option("-n", "--namespace", help="Namespace.")] = "",
     user: Annotated[str, typer.Option("--user", help="What this user may do; for admins.")] = "",
     role: Annotated[str, typer.Option("--role", help="What this role may do there; for admins.")] = "",
@@ -167,7 +167,7 @@ def access(
         asked = {"verb": verb, "resource": resource, "namespace": namespace, "user": user, "role": role}
         found = api.get(f"clusters/{quoted(cluster)}/kubernetes/access", **asked)
     show(found, output, lambda: _print_access(found))
-    if verb and not all(one["allowed"] for one in found["answers"]):
+    if (verb or resource) and not all(one["allowed"] for one in found["answers"]):
         raise SystemExit(NOT_ALLOWED)
 
 

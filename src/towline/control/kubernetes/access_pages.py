@@ -5,6 +5,8 @@ signed in and for one question alone.
 """
 
 import json
+import shlex
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -36,45 +38,62 @@ async def access_page(
 ) -> Response:  # fmt: skip
     """Show what one may do in a namespace or in all of them, and answer one question."""
     here = await heading.here(request, access, cluster)
+    resource, user = resource.strip(), user.strip()
     if here.restricted and here.namespaces and not resource:
         namespace = namespace or here.namespaces[0]  # a table of what lies elsewhere would say no all over
-    may_look = may_look_as_others(access)
-    problem: ApiError | None = None
-    try:
-        looked = await viewpoint(request.app.state.control, access, here.place, user=user.strip(), role=role)
-    except ApiError as error:
-        if error.code is not ErrorCode.USER_NOT_FOUND:
-            raise
-        problem, looked, user = error, Viewpoint(access.rights, access.actor, is_own=True), ""
-    cells = list(explain.matrix(looked.rights, here.place, namespace))
-    asked = _asked(verb, resource.strip(), namespace)
+    looked, problem = await _looked(request, here, user, role)
+    asked = explain.question(verb, resource, namespace=namespace) if resource else None
     cell = explain.answer(looked.rights, here.place, asked) if asked is not None else None
-    said = ""
-    if asked is not None and cell is not None and cell.verdict.allowed and looked.is_own:
-        said = await _cluster_says(request.app.state.control.kubernetes.talker, here, asked)
-    reached = cell or explain.answer(looked.rights, here.place, explain.question("list", "pods", namespace=namespace))
-    whose = {"user": user.strip(), "role": role}
-    base = f"/clusters/{here.row.name}/access"
+    said = await _cluster_says(request, here, asked) if asked and cell and _is_let_pass(cell, looked) else ""
+    shown = {"namespace": namespace, "verb": verb, "resource": resource, "user": user, "role": role}
     page: Response = request.app.state.control.web.page(
-        request, "kubernetes/access.html", rows=explain.rows(cells), reasons=explain.reasons(cells), cell=cell,
-        asked=asked, said=said, verbs=explain.VERBS, sentence=explain.sentence, granted=explain.granted, looked=looked,
-        inside=looked.inside(reached.verdict.roles), may_look=may_look, roles=tuple(Role), problem=problem,
-        shown={"namespace": namespace, "verb": verb, "resource": resource, **whose},
-        cell_url=with_query(base, {"namespace": namespace, **whose}), base=base, **here.context("access"),
+        request, "kubernetes/access.html", asked=asked, cell=cell, said=said, looked=looked, problem=problem,
+        shown=shown, command=_command(here.row.name, shown), may_look=may_look_as_others(access), roles=tuple(Role),
+        sentence=explain.sentence, granted=explain.granted, **_table(here, looked, cell, shown),
+        **here.context("access"),
     )  # fmt: skip
     return page
 
 
-def _asked(verb: str, resource: str, namespace: str) -> AccessTuple | None:
-    if not resource:
-        return None
-    if resource.startswith("/"):
-        return explain.question(verb, "", path=resource)
-    return explain.question(verb or "get", resource, namespace=namespace)
+async def _looked(request: Request, here: heading.Here, user: str, role: str) -> tuple[Viewpoint, ApiError | None]:
+    """Return whose rights are shown; one's own, and why, when there is no such user."""
+    try:
+        return await viewpoint(request.app.state.control, here.access, here.place, user=user, role=role), None
+    except ApiError as error:
+        if error.code is not ErrorCode.USER_NOT_FOUND:
+            raise
+        return Viewpoint(here.access.rights, here.access.actor, is_own=True), error
 
 
-async def _cluster_says(talker: Talker, here: heading.Here, asked: AccessTuple) -> str:
+def _is_let_pass(cell: explain.Cell, looked: Viewpoint) -> bool:
+    """The cluster can be asked as who is signed in alone, and is asked only about what would reach it."""
+    return cell.verdict.allowed and looked.is_own
+
+
+def _table(
+    here: heading.Here, looked: Viewpoint, cell: explain.Cell | None, shown: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return the usual questions with their answers, and who one is inside the cluster."""
+    namespace, base = shown["namespace"], f"/clusters/{here.row.name}/access"
+    cells = list(explain.matrix(looked.rights, here.place, namespace))
+    reached = cell or explain.answer(looked.rights, here.place, explain.question("list", "pods", namespace=namespace))
+    kept = {name: shown[name] for name in ("namespace", "user", "role")}
+    return {
+        "rows": explain.rows(cells), "reasons": explain.reasons(cells), "verbs": explain.VERBS, "base": base,
+        "inside": looked.inside(reached.verdict.roles), "cell_url": with_query(base, kept),
+    }  # fmt: skip
+
+
+def _command(cluster: str, shown: Mapping[str, str]) -> str:
+    """Return the command that says the same, safe to be pasted whatever an address held."""
+    asked = shown if shown["resource"] else {**shown, "verb": ""}
+    options = [word for name, value in asked.items() if value for word in (f"--{name}", value)]
+    return shlex.join(["towline", "kube", "access", cluster, *options])
+
+
+async def _cluster_says(request: Request, here: heading.Here, asked: AccessTuple) -> str:
     """Ask the cluster's own RBAC; empty when it cannot be asked now."""
+    talker: Talker = request.app.state.control.kubernetes.talker
     if asked.is_resource:
         named = {"verb": asked.verb, "group": asked.group, "resource": asked.resource}
         spec: Any = {"resourceAttributes": named | {"subresource": asked.subresource, "namespace": asked.namespace}}

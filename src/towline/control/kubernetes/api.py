@@ -37,7 +37,7 @@ async def explain_kubernetes_access(
     control: Any = request.app.state.control
     place = await _place(control, access, cluster)
     looked = await viewpoint(control, access, place, user=user, role=role)
-    if verb or path:
+    if verb or resource or path:
         asked = explain.question(verb, resource, namespace=namespace, name=name, path=path)
         cells = [explain.answer(looked.rights, place, asked)]
     else:

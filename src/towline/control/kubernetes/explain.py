@@ -77,10 +77,12 @@ class Cell:
 def question(verb: str, resource: str, *, namespace: str = "", name: str = "", path: str = "") -> AccessTuple:
     """Return what a question is about.
 
-    Args: resource: as kubectl writes it, `deployments.apps/scale`; empty when it is about a path.
+    Args: verb: `get` when empty. resource: as kubectl writes it, `deployments.apps/scale`; empty when it is about a
+    path, which may stand in its place as well.
     """
-    if not resource:
-        return AccessTuple(verb or "get", path=f"/{path.lstrip('/')}", is_resource=False)
+    verb = verb or "get"
+    if resource.startswith("/") or not resource:
+        return AccessTuple(verb, path=f"/{(resource or path).lstrip('/')}", is_resource=False)
     kind, _, subresource = resource.lower().partition("/")
     plain, has_group, group = kind.partition(".")
     plain = _SHORT.get(plain, plain)

@@ -42,6 +42,13 @@ def test_what_lives_in_no_namespace_is_asked_about_without_one() -> None:
     assert not cell.verdict.allowed
 
 
+def test_path_and_missing_verb_are_understood() -> None:
+    asked = explain.question("", "/metrics")
+    assert (asked.verb, asked.path, asked.is_resource) == ("get", "/metrics", False)
+    assert explain.question("", "", path="metrics") == asked
+    assert explain.question("", "pods").verb == "get"
+
+
 def test_sentence_names_answer_rule_role_and_risk() -> None:
     cell = explain.answer(Rights((Right(Role.OPERATOR),)), PROD, explain.question("create", "pods/exec", namespace="a"))
     assert explain.sentence(cell) == (
