@@ -12,7 +12,18 @@ import structlog
 from towline.aio.tasks import OwnerClosed
 from towline.gateway.errors import UpstreamError, words_for_clients
 from towline.gateway.exchange import Exchange, Phase
-from towline.gateway.interfaces import Answer, Decided, Ended, Later, Peer, RouteKind, Tap, ToCluster, Treatment
+from towline.gateway.interfaces import (
+    Answer,
+    Decided,
+    Ended,
+    Later,
+    Peer,
+    RouteKind,
+    Tap,
+    ToCluster,
+    Treatment,
+    Witness,
+)
 from towline.wire.http1 import HeadError, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
     from towline.gateway.client import ClientConnection
 
 FAILED = "the request could not be decided"
+GONE = "the connection to the cluster broke; what was started may still run"
 
 _log = structlog.get_logger("towline.edge")
 
@@ -28,7 +40,7 @@ _log = structlog.get_logger("towline.edge")
 class DecidedExchange(Exchange):
     """See the module. `cut` ends it from outside, at any time."""
 
-    __slots__ = ("_cut_code", "_deciding", "_later", "_lines", "_tap", "_treatment")
+    __slots__ = ("_cut_code", "_deciding", "_later", "_lines", "_tap", "_treatment", "_witness")
 
     def __init__(
         self, client: "ClientConnection", head: RequestHead, peer: Peer, request_id: str, later: Later
@@ -40,6 +52,7 @@ class DecidedExchange(Exchange):
         self._treatment: Treatment | None = None
         self._lines = b""
         self._tap: Tap | None = None
+        self._witness: Witness | None = None
         self._cut_code = ""
         if head.upgrade is not None:
             self._keep_client = False  # what follows is the other protocol's, or nothing (CVE-2018-1002105)
@@ -117,14 +130,22 @@ class DecidedExchange(Exchange):
         super().client_data(data)
         if self._tap is not None:
             self._tap.up(data)
+        if self._witness is not None:
+            self._witness.from_client(data)
 
     def upstream_data(self, data: bytes) -> None:
+        if self._witness is not None:
+            self._witness.from_target(data)
         tap = self._tap
         if tap is None:
             super().upstream_data(data)
             return
         self._send(tap.announced(data))
         tap.down(data)
+
+    def upstream_eof(self) -> bool:
+        self._say_last_words()
+        return super().upstream_eof()
 
     def client_gone(self) -> None:
         if self._deciding is not None:
@@ -134,7 +155,7 @@ class DecidedExchange(Exchange):
     def upstream_lost(self, error: UpstreamError, *, is_clean: bool) -> None:
         if not is_clean and not self.detail:
             self.detail = str(error)
-        super().upstream_lost(error, is_clean=is_clean)
+        super().upstream_lost(error, is_clean=self._say_last_words() or is_clean)
 
     def _take_head(self, answer: ResponseHead) -> None:
         assert self._treatment is not None
@@ -152,12 +173,32 @@ class DecidedExchange(Exchange):
         assert upstream is not None
         first = upstream.buffer.take()
         upstream.buffer.feed(first)
+        assert self._treatment is not None
+        self._witness = self._treatment.witness(answer)
+        if self._witness is not None:
+            self._witness.from_target(first)
         super()._begin_pipe(answer)
         if self._tap is not None and first:
             self._tap.down(first)
 
     def _answer_lines(self, answer: ResponseHead) -> bytes:
         return self._lines
+
+    def _break_off(self, outcome: str) -> None:
+        if not self._say_last_words():
+            super()._break_off(outcome)
+            return
+        self._drop_upstream()
+        self._finish(outcome)
+        self._client.close()
+
+    def _say_last_words(self) -> bool:
+        """Tell the client how its pipe ends, if the other side has not. Returns: whether there was something to say."""
+        witness, self._witness = self._witness, None
+        words = witness.last_words(self.detail if self._cut_code else GONE) if witness is not None else b""
+        if words and not self._client.is_ending:
+            self._send(words)
+        return bool(words)
 
     def _refusal(self, status: int, code: str, message: str, error: UpstreamError | None = None) -> Answer:
         return self._later.refusal(self.head, status, code, message, error)

@@ -162,6 +162,19 @@ class Tap(Protocol):
         """These bytes of the upstream's were sent on."""
 
 
+class Witness(Protocol):
+    """Reads along in a pipe, so that the client can be told in its own protocol that the other side has gone."""
+
+    def from_client(self, data: bytes) -> None:
+        """Bytes that the client sent."""
+
+    def from_target(self, data: bytes) -> None:
+        """Bytes that go to the client."""
+
+    def last_words(self, why: str) -> bytes:
+        """Return what the client gets behind all of them; empty when nothing may follow, or nothing is left to say."""
+
+
 class Treatment(Protocol):
     """How one request through `ToCluster` is dealt with. Made for this request alone."""
 
@@ -176,6 +189,9 @@ class Treatment(Protocol):
 
     def tap(self) -> Tap | None:
         """Return who reads along, after `answer_lines` of a 101."""
+
+    def witness(self, answer: ResponseHead) -> Witness | None:
+        """Return who reads along after this 101, where the end of the connection alone would look like success."""
 
     def begin(self, cut: Callable[[str, str], None]) -> None:
         """The request goes out now. `cut(code, why)` ends it at any time: with an error, or by breaking it off."""

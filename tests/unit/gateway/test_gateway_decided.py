@@ -47,6 +47,7 @@ class Noted:
     cut: Callable[[str, str], None] | None = None
     refuses: bool = False
     reader: Tap | None = None
+    reads_along: "Reader | None" = None
 
     def upstream_head(self, head: RequestHead, request_id: str) -> bytes:
         length = b"Content-Length: %d\r\n" % head.content_length if head.content_length else b""
@@ -57,6 +58,9 @@ class Noted:
             raise HeadError(502, "bad_answer", "not for this client")
         return b"X-Treated: %d\r\n" % answer.status
 
+    def witness(self, answer: ResponseHead) -> "Reader | None":
+        return self.reads_along
+
     def tap(self) -> Tap | None:
         return self.reader
 
@@ -65,6 +69,24 @@ class Noted:
 
     def end(self, ended: Ended) -> None:
         self.ended.append(ended)
+
+
+@dataclass
+class Reader:
+    """Reads along, and has something to say until it was said."""
+
+    client: bytes = b""
+    target: bytes = b""
+    words: bytes = b"<last words>"
+
+    def from_client(self, data: bytes) -> None:
+        self.client += data
+
+    def from_target(self, data: bytes) -> None:
+        self.target += data
+
+    def last_words(self, why: str) -> bytes:
+        return self.words and self.words + why.encode()
 
 
 class DecidedEdge(MemoryEdge):
@@ -237,3 +259,62 @@ async def test_pipe_carries_raw_bytes_and_the_end_of_each_side() -> None:
     edge.client.eof_received()
     assert upstream.is_closed
     assert [one.outcome for one in edge.treatment.ended] == ["upgraded"]
+
+
+def piped() -> tuple[DecidedEdge, Reader]:
+    """A pipe through which something has passed both ways."""
+    edge = DecidedEdge()
+    edge.ready = edge.to_cluster
+    edge.treatment.reads_along = reader = Reader()
+    edge.send(UPGRADE + b"up")
+    edge.cluster.answer(SWITCH + b"down")
+    edge.send(b" more")
+    edge.cluster.answer(b" more")
+    return edge, reader
+
+
+async def test_witness_reads_what_passes_both_ways() -> None:
+    _, reader = piped()
+    assert (reader.client, reader.target) == (b"up more", b"down more")
+
+
+@pytest.mark.parametrize("how", ["reset", "closed", "half-closed", "cut"])
+async def test_pipe_that_the_other_side_leaves_ends_with_the_last_words(how: str) -> None:
+    edge, _ = piped()
+    end(edge, how)
+    assert edge.transport.written.count(b"<last words>") == 1
+    assert edge.transport.writes[-1].startswith(b"<last words>")
+    assert not edge.transport.is_aborted
+    assert edge.transport.is_closed or edge.transport.is_ended
+
+
+@pytest.mark.parametrize(("how", "is_aborted"), [("reset", True), ("closed", False), ("cut", True)])
+async def test_pipe_ends_as_before_where_there_is_nothing_to_say(how: str, is_aborted: bool) -> None:
+    edge, reader = piped()
+    reader.words = b""
+    end(edge, how)
+    assert edge.transport.written.endswith(b"down more")
+    assert (edge.transport.is_aborted, edge.transport.is_closed) == (is_aborted, not is_aborted)
+
+
+async def test_client_that_left_first_is_told_nothing() -> None:
+    edge, _ = piped()
+    edge.leave()
+    assert b"<last words>" not in edge.transport.written
+
+
+async def test_cut_says_why_in_the_last_words() -> None:
+    edge, _ = piped()
+    end(edge, "cut")
+    assert edge.transport.written.endswith(b"<last words>the role is gone")
+
+
+def end(edge: DecidedEdge, how: str) -> None:
+    protocol, _ = edge.cluster.connections[0]
+    if how == "cut":
+        assert edge.treatment.cut is not None
+        edge.treatment.cut("access_lost", "the role is gone")
+    elif how == "half-closed":
+        protocol.eof_received()
+    else:
+        protocol.connection_lost(ConnectionResetError() if how == "reset" else None)

@@ -15,10 +15,14 @@ from towline.control.kubernetes.shell_recording import ShellRecording
 from towline.gateway.interfaces import Ended, Tap
 from towline.kube import heads
 from towline.kube.errors import BadAnswer
+from towline.kube.last_words import CommandWitness
 from towline.wire.http1 import Framing, HeadError, RequestHead, ResponseHead
 
 HOST = b"kubernetes"
 """The agent puts the name of its API server here; the client's Host means nothing behind the tunnel."""
+_COMMANDS = frozenset({"exec", "attach"})
+_WITH_STATUS = frozenset({b"v4.channel.k8s.io", b"v5.channel.k8s.io"})
+"""Protocols whose error stream carries a Status."""
 _OF_THE_SWITCH = frozenset({b"connection", b"upgrade", b"content-length", b"transfer-encoding"})
 
 
@@ -86,6 +90,12 @@ class Visit:
 
     def tap(self) -> Tap | None:
         return None if self._recording is None else self._recording.tap
+
+    def witness(self, answer: ResponseHead) -> CommandWitness | None:
+        """A command by SPDY ends well for kubectl up to 1.28 unless its error stream says otherwise."""
+        access, said = self.asked.access, answer.get(b"x-stream-protocol-version")
+        is_command = access.subresource in _COMMANDS and (answer.upgrade or b"").lower() == b"spdy/3.1"
+        return CommandWitness() if is_command and said in _WITH_STATUS else None
 
     def begin(self, cut: Callable[[str, str], None]) -> None:
         self.cut = cut
