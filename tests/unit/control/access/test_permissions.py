@@ -40,7 +40,10 @@ def test_every_permission_is_held_by_the_owner_and_by_nobody_without_reason() ->
         Permission.DEPLOYMENT_READ,
         Permission.JOB_READ,
         Permission.REGISTRY_READ,
+        Permission.ROUTE_READ,
     }
+    assert Permission.ROUTE_WRITE not in PERMISSIONS[Role.OPERATOR]
+    assert Permission.DOMAIN_MANAGE not in PERMISSIONS[Role.DEPLOYER]
     assert Permission.DEPLOYMENT_WRITE not in PERMISSIONS[Role.OPERATOR]
     assert Permission.EXEC_OPEN not in PERMISSIONS[Role.VIEWER]
 
