@@ -51,7 +51,8 @@ def _message(data: bytes) -> bytes | None:
     body, at, wanted = b"", 0, None
     while wanted is None or len(body) < wanted:
         if at + RECORD_HEAD_BYTES > len(data):
-            return _nothing_yet(data)
+            _check_length(data)
+            return None
         if data[at] != _RECORD_HANDSHAKE or data[at + 1] != _MAJOR_VERSION:
             raise HelloError("not a TLS handshake record")
         length = int.from_bytes(data[at + 3 : at + RECORD_HEAD_BYTES], "big")
@@ -62,7 +63,8 @@ def _message(data: bytes) -> bytes | None:
         if wanted is None and len(body) >= MESSAGE_HEAD_BYTES:
             wanted = _length(body)
         if end > len(data) and (wanted is None or len(body) < wanted):
-            return _nothing_yet(data)
+            _check_length(data)
+            return None
         at = end
     return body[MESSAGE_HEAD_BYTES:wanted]
 
@@ -76,7 +78,7 @@ def _length(body: bytes) -> int:
     return length
 
 
-def _nothing_yet(data: bytes) -> None:
+def _check_length(data: bytes) -> None:
     if len(data) >= MAX_HELLO_BYTES:
         raise HelloError("no end of the ClientHello in sight")
 
@@ -88,7 +90,6 @@ class _Reader:
         self._data = data
         self._at = 0
 
-    @property
     def is_done(self) -> bool:
         return self._at == len(self._data)
 
@@ -129,12 +130,12 @@ def _read_hello(message: _Reader) -> ClientHello:
 
 
 def _extensions(message: _Reader) -> Iterator[tuple[int, bytes]]:
-    if message.is_done:
+    if message.is_done():
         return  # TLS 1.2 clients may send none
     block = _Reader(message.field(2))
-    if not message.is_done:
+    if not message.is_done():
         raise HelloError("bytes behind the extensions")
-    while not block.is_done:
+    while not block.is_done():
         yield block.number(2), block.field(2)
 
 
@@ -142,14 +143,14 @@ def _name(content: bytes) -> str | None:
     reader = _Reader(content)
     names = _Reader(reader.field(2))
     found: str | None = None
-    while not names.is_done:
+    while not names.is_done():
         kind, value = names.number(1), names.field(2)
         if kind != _HOST_NAME:
             continue
         if found is not None or not value or not value.isascii():
             raise HelloError("a server name that is none")
         found = value.decode("ascii")
-    if not reader.is_done:
+    if not reader.is_done():
         raise HelloError("bytes behind the server name")
     return found
 
@@ -158,11 +159,11 @@ def _protocols(content: bytes) -> tuple[str, ...]:
     reader = _Reader(content)
     entries = _Reader(reader.field(2))
     found = []
-    while not entries.is_done:
+    while not entries.is_done():
         value = entries.field(1)
         if not value:
             raise HelloError("an empty protocol name")
         found.append(value.decode("latin-1"))
-    if not reader.is_done or not found:
+    if not reader.is_done() or not found:
         raise HelloError("a list of protocols that is none")
     return tuple(found)

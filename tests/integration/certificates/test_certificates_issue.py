@@ -37,6 +37,7 @@ async def test_a_name_is_proved_by_tls_alpn_alone(tmp_path: Path, authority: Aut
         await server.served(NAME)
         await server.shown(NAME)
         assert row.challenge == "tls-alpn-01"
+        await server.feature.look()
         assert not server.feature.handshakes.wants_hello
 
 

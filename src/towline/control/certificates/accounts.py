@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,7 +11,7 @@ from towline.control.certificates import keys, repository
 from towline.control.certificates.acme_client import AcmeClient
 from towline.control.certificates.acme_objects import Binding
 from towline.control.certificates.acme_port import Authority, ThreadedAuthority
-from towline.control.certificates.errors import AuthorityUnreachable, Blocked
+from towline.control.certificates.errors import Blocked
 from towline.control.certificates.models import AcmeAccount
 from towline.control.db import Database, now
 from towline.control.ids import DEFAULT_ORG
@@ -98,10 +97,10 @@ class Accounts:
         row = await self._row()
         key = keys.elliptic(self._sealer.open(DEFAULT_ORG, self.directory, 1, PURPOSE, row.sealed_key))
 
-        def make() -> AcmeClient:
-            return AcmeClient(self.directory, key, ca_file=self._settings.ca_file, account_url=row.url)
+        def make(account_url: str) -> AcmeClient:
+            return AcmeClient(self.directory, key, ca_file=self._settings.ca_file, account_url=account_url)
 
-        authority = ThreadedAuthority(await asyncio.to_thread(_made(make)))
+        authority = ThreadedAuthority(make, row.url)
         if not row.url:
             try:
                 await self._register(authority)
@@ -132,15 +131,3 @@ class Accounts:
                 row = await repository.account(tx, self.directory)
             assert row is not None
             return row
-
-
-def _made(make: Callable[[], AcmeClient]) -> Callable[[], AcmeClient]:
-    """Reading a wrong `acme_ca_file` is the operator's mistake, in words."""
-
-    def run() -> AcmeClient:
-        try:
-            return make()
-        except OSError as error:
-            raise AuthorityUnreachable(f"acme_ca_file cannot be read: {error.strerror}") from error
-
-    return run

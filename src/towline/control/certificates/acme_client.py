@@ -271,5 +271,7 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
             raise AuthorityUnreachable(f"the authority did not answer within {REQUEST_TIMEOUT:.0f} seconds") from error
         if isinstance(error, requests.RequestException):
             raise AuthorityUnreachable("the authority cannot be reached") from error
+        if isinstance(error, OSError):
+            raise AuthorityUnreachable("acme_ca_file cannot be read") from error
         if isinstance(error, acme_errors.Error | josepy.errors.Error | ValueError):
             raise AuthorityUnreachable("what answers at the authority's address speaks no ACME") from error
