@@ -44,10 +44,13 @@ _log = structlog.get_logger("towline.edge")
 
 
 def _unacknowledged_bytes(transport: asyncio.Transport) -> int:
-    """Return how much of what was sent the peer's system does not have yet."""
+    """Return how much of what was sent the peer's system does not have yet; nothing of a connection that is gone."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:
+        return 0  # TLS forgets it with the connection underneath, before anybody is told
     count = bytearray(4)
     try:
-        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, count)
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, count)
     except OSError:
         return 0
     return int.from_bytes(count, sys.byteorder)

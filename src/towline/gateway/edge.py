@@ -5,13 +5,13 @@ One per process. What happens on a connection is in `client` and `exchange`; whe
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 
 from towline.aio.tasks import TaskOwner
 from towline.gateway.client import ClientConnection
-from towline.gateway.context import EdgeContext
+from towline.gateway.context import EdgeContext, Swept
 from towline.gateway.counters import EdgeCounters
 from towline.gateway.health import follow
 from towline.gateway.interfaces import (
@@ -181,9 +181,18 @@ class Edge:
             await asyncio.sleep(self._options.sweep_interval)
             now = self._context.now()
             connections = list(self._context.connections)
-            for connection in connections:
-                connection.check(now)
+            look_at(connections, now)
             self.counters.shed += shed(connections, self._options.max_held_bytes)
             self._returns.look(len(connections), now)
             self._context.pools.sweep()
             self._context.policies.sweep(now)
+
+
+def look_at(connections: Iterable[Swept], now: float) -> None:
+    """Let each connection end what is overdue; one that fails is dropped, and the others are looked at all the same."""
+    for connection in connections:
+        try:
+            connection.check(now)
+        except Exception:
+            _log.exception("a connection could not be looked at", connection=repr(connection))
+            connection.abort()
