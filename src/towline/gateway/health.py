@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -80,7 +80,11 @@ async def is_well(member: Member, request: bytes, timeout: float = TIMEOUT) -> b
         probe.close()
 
 
-async def follow(policy: RoutePolicy, is_current: Callable[[RoutePolicy], bool]) -> None:
+async def follow(
+    policy: RoutePolicy,
+    is_current: Callable[[RoutePolicy], bool],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
     """Check every target of a route, again and again, until the route is another one or nobody asks for it."""
     balanced, options = policy.balanced, policy.options
     if balanced is None:
@@ -96,7 +100,7 @@ async def follow(policy: RoutePolicy, is_current: Callable[[RoutePolicy], bool])
         for member, well in zip(balanced.members, verdicts, strict=True):
             failures[member] = 0 if well else failures[member] + 1
             _judge(policy, member, well or failures[member] < FAILURES, well=well)
-        await asyncio.sleep(options.health_interval)
+        await sleep(options.health_interval)
 
 
 def _judge(policy: RoutePolicy, member: Member, healthy: bool, *, well: bool) -> None:

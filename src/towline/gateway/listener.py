@@ -26,6 +26,8 @@ from towline.wire.client_hello import MAX_HELLO_BYTES, HelloError, parse
 ACCEPT_BATCH = 64  # connections accepted in one turn, so that a flood of them does not stop everything else
 ACCEPT_PAUSE = 0.5  # seconds without accepting after the process ran out of room
 SHUTDOWN_TIMEOUT = 30.0  # seconds for the last bytes of a TLS connection to reach a slow reader
+KERNEL_UNSENT_BYTES = 256 * 1024
+"""What the kernel takes of a connection beyond what is on its way: else a stalled reader costs megabytes there."""
 BACKLOG = 1024  # connections that the kernel holds while we are busy; a reconnect storm of agents fits
 
 _OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -275,6 +277,7 @@ class Listener:
     ) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
         self._owner.spawn("handshake", self._hand_to_protocol(sock, source, context, make))
 
     async def _hand_to_protocol(

@@ -32,7 +32,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _PATH = re.compile(r"/[\x21-\x7e]*")
 _USER = re.compile(r"[^\x00-\x1f\x7f:]{1,128}")
-_HASH = re.compile(r"\$(?:argon2id|argon2i|2[aby])\$[A-Za-z0-9+/=.,$\-]{20,200}")
+_HASH = re.compile(r"\$argon2id?\$[A-Za-z0-9+/=.,$\-]{20,200}")
 _RESERVED_HEADERS = frozenset(
     {
         "connection",
@@ -80,7 +80,7 @@ class RouteOptions:
     deny: tuple[str, ...] = ()
     """Networks that may not come, whatever `allow` says."""
     basic_auth: tuple[str, ...] = field(default=(), repr=False)
-    """`NAME:HASH`, the hash as argon2 or bcrypt write it; empty: no password."""
+    """`NAME:HASH`, the hash as argon2 writes it; empty: no password."""
     sign_in: bool = False
     """Only the platform's users whose role covers the cluster."""
     set_request_headers: tuple[tuple[str, str], ...] = ()
@@ -114,12 +114,17 @@ class RouteOptions:
         return self.tls_passthrough or bool(self.tcp_port)
 
 
+DEFAULTS = RouteOptions()
+
+
 def parse_options(values: Mapping[str, object]) -> RouteOptions:
     """Return the options that a JSON object, or labels with texts as values, describe.
 
     Lists may be texts with commas; headers a mapping, or texts `NAME: VALUE` by line; booleans words.
     Raises: OptionError: an unknown key, or a value that is none.
     """
+    if not values:
+        return DEFAULTS  # one object for the thousands of routes that ask for nothing
     found: dict[str, Any] = {}
     for key, value in values.items():
         reader = _READERS.get(key)
@@ -228,7 +233,7 @@ def _users(key: str, value: object) -> tuple[str, ...]:
     for each in found:
         name, _, secret = each.partition(":")
         if _USER.fullmatch(name) is None or _HASH.fullmatch(secret) is None:
-            raise OptionError(key, "must hold NAME:HASH, with a hash that argon2 or bcrypt made")  # never the value
+            raise OptionError(key, "must hold NAME:HASH, with a hash that argon2 made")  # never the value
     return tuple(found)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Any, Protocol
 
 from towline.control.links.registry import Links
 from towline.control.logging import get_logger
-from towline.control.routes.models import PublishedRoute
 from towline.control.routes.targets import RouteTarget, TargetInvalid, restored, shown
 from towline.gateway.balancing import Balanced, Member
 from towline.gateway.interfaces import Connector, ToTarget
@@ -28,6 +27,29 @@ class Sealer(Protocol):
     def open(self, org_id: str, record_id: str, version: int, purpose: str, sealed: bytes) -> bytes: ...
 
 
+class RouteRow(Protocol):
+    """What an entry is made of: a whole row, or the columns that `repository.served` reads."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def org_id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def path_type(self) -> str: ...
+    @property
+    def targets(self) -> list[Any]: ...
+    @property
+    def options(self) -> dict[str, Any]: ...
+    @property
+    def sealed(self) -> bytes | None: ...
+
+
 class EntryMaker:
     """Makes entries, and remembers them by id. Args: knows_own_name: the settings say what the server is called."""
 
@@ -37,7 +59,7 @@ class EntryMaker:
         self.knows_own_name = knows_own_name
         self._made: dict[str, tuple[str, RouteEntry]] = {}
 
-    def entry(self, row: PublishedRoute) -> RouteEntry | None:
+    def entry(self, row: RouteRow) -> RouteEntry | None:
         """Return the entry of a row; None for one that this release cannot serve."""
         shape = _shape(row)
         made = self._made.get(row.id)
@@ -68,28 +90,28 @@ class EntryMaker:
 
         return find
 
-    def options(self, row: PublishedRoute) -> RouteOptions:
+    def options(self, row: RouteRow) -> RouteOptions:
         """Return all options of a row, secret ones included. Raises: OptionError: another release's."""
         return parse_options({**row.options, **open_secrets(self._sealer, row)})
 
-    def _route(self, row: PublishedRoute) -> ToTarget:
+    def _route(self, row: RouteRow) -> ToTarget:
         targets = [(one["cluster_id"], restored(one["target"])) for one in row.targets]
         if not targets:
             raise TargetInvalid("it leads nowhere")
-        options = self.options(row) if row.options or row.sealed or len(targets) > 1 else None
-        host = options.host.encode() if options is not None and options.host else None
+        options = self.options(row)
+        host = options.host.encode() if options.host else None
         return ToTarget(row.name, self._connector(targets, options), host, options, row.id, targets[0][0])
 
-    def _connector(self, targets: list[tuple[str, RouteTarget]], options: RouteOptions | None) -> Connector:
+    def _connector(self, targets: list[tuple[str, RouteTarget]], options: RouteOptions) -> Connector:
         made = [TunnelConnector(self.session_of(cluster_id), target) for cluster_id, target in targets]
-        if len(made) == 1 or options is None:
+        if len(made) == 1:
             return made[0]
         names = [f"{shown(target)} on {cluster_id}" for cluster_id, target in targets]
         members = [Member(name, one, place[0]) for name, one, place in zip(names, made, targets, strict=True)]
         return Balanced(members, options.balance)
 
 
-def open_secrets(sealer: Sealer, row: PublishedRoute) -> dict[str, object]:
+def open_secrets(sealer: Sealer, row: RouteRow) -> dict[str, object]:
     """Return the options of a row that are kept sealed."""
     if row.sealed is None:
         return {}
@@ -97,11 +119,11 @@ def open_secrets(sealer: Sealer, row: PublishedRoute) -> dict[str, object]:
     return found
 
 
-def _shape(row: PublishedRoute) -> str:
+def _shape(row: RouteRow) -> str:
     """Return all of a row that an entry is made of."""
     parts = [row.name, row.host, row.path, row.path_type, row.targets, row.options, (row.sealed or b"").hex()]
     return json.dumps(parts, sort_keys=True)
 
 
-def _kind(row: PublishedRoute) -> PathType:
+def _kind(row: RouteRow) -> PathType:
     return "exact" if row.path_type == "exact" else "prefix"
