@@ -21,6 +21,8 @@ LIMIT = 300.0
 BENCHMARKS = {
     "deploy": ("A deploy", "benchmarks.deploy"),
     "proxy": ("Streams through the edge, a tunnel and an agent", "benchmarks.proxy"),
+    "gateway": ("The gateway beside nginx", "benchmarks.gateway --seconds 2 --rounds 2"),
+    "gateway-memory": ("The gateway's memory", "benchmarks.gateway_memory"),
     "mux": ("The tunnel alone", "benchmarks.mux"),
     "idle": ("Idle agents", "benchmarks.idle"),
     "idle-tls": ("Idle agents over TLS", "benchmarks.idle --agents 1000 --tls"),
