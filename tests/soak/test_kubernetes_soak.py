@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.docker, pytest.mark.root]
 CUTS = float(os.environ.get("TOWLINE_SOAK_SECONDS", "600"))
 """Seconds for which the line is cut at random moments in the long form."""
 SEED = int(os.environ.get("TOWLINE_CHAOS_SEED", "20261"))
-CALM_TIMEOUT = 90.0
+CALM_TIMEOUT = 30.0
 """Seconds after the last client has gone until nothing of its work is left, kept connections included."""
 STEADY_SECONDS = 6.0
 """Longer than an idle connection to an agent is kept."""
@@ -96,6 +96,10 @@ class Soak:
         after = self.calm()
         self.say(f"{load.tally}")
         assert load.tally.wrong == []
+        kinds = ("write", "events", "list", "exact", "exec in", "exec out", "log", "follow")
+        assert not [kind for kind in kinds if not load.tally.done[kind]], "a part of the load did nothing"
+        assert "task failed" not in (bed.folder / "server.log").read_text()
+        assert "task failed" not in bed.directly("logs", "-n", NAMESPACE, "deployment/towline-agent")
         for name in before:
             self.compare(name, before[name], after[name])
 

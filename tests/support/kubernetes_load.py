@@ -62,7 +62,7 @@ class Load:
         still = [
             objects.named("ConfigMap", f"still-{n:03}", data={"n": str(n), "filler": filler}) for n in range(STILL)
         ]
-        moving = [objects.named("ConfigMap", f"moving-{n:02}", data={"n": "0"}) for n in range(MOVING)]
+        moving = [objects.named("ConfigMap", f"moving-{n:03}", data={"n": "0"}) for n in range(MOVING)]
         for each, part in ((still, "still"), (moving, "moving")):
             for one in each:
                 one["metadata"]["labels"] = {"load": part}
@@ -252,9 +252,3 @@ class Load:
                     return
         if not self.tally.api_is_troubled:
             raise Wrong(f"a followed log ended after tick {last} as if the pod had")
-
-
-def counted(part: str, number: int, count: int, **more: str) -> dict[str, Any]:
-    name = f"{part}-{number:03}"
-    labels = {"name": name, "labels": {"load": part}}
-    return objects.named("ConfigMap", name, metadata=labels, data={"n": str(count), **more})
