@@ -37,6 +37,8 @@ class Field:
     unit: float = 1
     whole: bool = False
     example: str = ""
+    is_rare: bool = False
+    """Only where the server's settings allow it: a form may be without it."""
     value: Any = ""
 
     @property
@@ -94,8 +96,9 @@ GROUPS = (
     ),
     Group(
         "pages",
-        "Maintenance and errors",
+        "Answers",
         (
+            Field("compression", "Compress answers that the target did not", "flag"),
             Field("maintenance", "Answer with a maintenance page", "flag", "The target is asked nothing meanwhile."),
             Field(
                 "error_page", "Page for the gateway's own errors", "page",
@@ -118,15 +121,33 @@ GROUPS = (
         "Access log",
         (Field("sample", "Percent of good requests in the log", "number", "Empty: as the server is set.", 0.01),),
     ),
+    Group(
+        "raw",
+        "Not HTTP",
+        (
+            Field(
+                "tls_passthrough", "Hand TLS to the target as it is", "flag",
+                "The gateway reads the name alone: the target has the certificate, and no other option matters.",
+            ),
+            Field(
+                "tcp_port", "Port of the gateway that leads to the target", "number",
+                "Plain TCP, whatever name was asked for; 0: none.", whole=True, is_rare=True,
+            ),
+        ),
+    ),
 )  # fmt: skip
 CHOICES = {"round_robin": "Each in turn", "least_connections": "Who has the fewest open"}
 DEFAULTS = all_as_json(RouteOptions())
 assert set(CHOICES) == set(BALANCES)
 
 
-def groups(options: Mapping[str, Any]) -> list[Group]:
+def groups(options: Mapping[str, Any], *, rare: bool = False) -> list[Group]:
     """Return the form's groups with the values that options have, or their defaults."""
-    return [_filled(group, {**DEFAULTS, **options}) for group in GROUPS]
+    return [_filled(_without_rare(group, rare), {**DEFAULTS, **options}) for group in GROUPS]
+
+
+def _without_rare(group: Group, rare: bool) -> Group:
+    return group if rare else replace(group, fields=tuple(one for one in group.fields if not one.is_rare))
 
 
 def _filled(group: Group, options: Mapping[str, Any]) -> Group:
@@ -150,7 +171,9 @@ def _shown(field: Field, value: Any) -> Any:
 
 def typed(form: Form) -> dict[str, Any]:
     """Return every option that a form shows; None for those that were left empty. Raises: ApiError."""
-    return {field.key: _read(field, form) for group in GROUPS for field in group.fields}
+    shown = set(form.names())
+    fields = (field for group in GROUPS for field in group.fields)
+    return {field.key: _read(field, form) for field in fields if not field.is_rare or field.name in shown}
 
 
 def _read(field: Field, form: Form) -> Any:
@@ -172,7 +195,7 @@ def _number(field: Field, text: str) -> float:
         raise ApiError(ErrorCode.INVALID, f"{field.label}: {text[:40]!r} is not a number") from error
 
 
-def as_typed(form: Form) -> list[Group]:
+def as_typed(form: Form, *, rare: bool = False) -> list[Group]:
     """Return the groups as they were typed, for a form that is shown again."""
     return [
         replace(
@@ -183,14 +206,14 @@ def as_typed(form: Form) -> list[Group]:
                 for one in group.fields
             ),
         )
-        for group in GROUPS
+        for group in (_without_rare(group, rare) for group in GROUPS)
     ]
 
 
 def words(options: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the options that differ from their defaults, in words."""
     found = []
-    for group in groups(options):
+    for group in groups(options, rare=True):
         for field in group.fields:
             if options.get(field.key, DEFAULTS[field.key]) != DEFAULTS[field.key]:
                 found.append((field.label, _say(field)))

@@ -144,7 +144,7 @@ async def new_page(
 ) -> Response:
     """Ask what to publish, and under which name."""
     form = {"name": name or suggested_name(to), "to": to, "host": host, "path": "/", "path_type": "prefix"}
-    return await _form(request, access, cluster, form, option_fields.groups({}))
+    return await _form(request, access, cluster, form, option_fields.groups({}, rare=rare(request)))
 
 
 @router.post("/routes/new")
@@ -165,7 +165,9 @@ async def publish(request: Request, access: Writer) -> Response:
     except ApiError as error:
         notices.append(Notice("error", error.message, error.hint))
     typed = {key: form.line(key) for key in ("name", "to", "address", "port", "host", "path", "path_type", "also")}
-    return await _form(request, access, form.line("cluster"), typed, option_fields.as_typed(form), notices)
+    return await _form(
+        request, access, form.line("cluster"), typed, option_fields.as_typed(form, rare=rare(request)), notices
+    )
 
 
 def target(form: forms.Form) -> str:
@@ -209,6 +211,11 @@ async def _form(
         verified=await _verified(request, access), label=label, users=(),
     )  # fmt: skip
     return page
+
+
+def rare(request: Request) -> bool:
+    """Tell whether the server has ports for routes that are no HTTP."""
+    return bool(request.app.state.control.settings.tcp_ports)
 
 
 async def _choices(request: Request, access: Access, permission: Permission) -> Sequence[Any]:

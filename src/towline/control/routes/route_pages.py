@@ -10,7 +10,7 @@ from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.errors import ApiError
 from towline.control.listing import ListQuery
 from towline.control.routes import option_fields, tail, words
-from towline.control.routes.pages import Reader, Writer, gateway_of, passwords, target
+from towline.control.routes.pages import Reader, Writer, gateway_of, passwords, rare, target
 from towline.control.routes.schemas import RouteOut, RoutePatch
 from towline.control.routes.service import View, Wanted
 from towline.control.routes.states import DECLARED
@@ -71,7 +71,7 @@ async def settings_page(request: Request, access: Writer, route: str) -> Respons
         "to": found.targets[0].to if found.targets else "",
         "clusters": ", ".join(one.cluster.name for one in found.targets),
     }  # fmt: skip
-    return await _settings(request, access, view, form, option_fields.groups(found.options))
+    return await _settings(request, access, view, form, option_fields.groups(found.options, rare=rare(request)))
 
 
 async def _settings(
@@ -140,7 +140,9 @@ async def save(request: Request, access: Writer, route: str) -> Response:
         notices.append(Notice("error", error.message, error.hint))
     typed = {key: form.line(key) for key in ("host", "path", "path_type", "to", "clusters")}
     view = await gateway.routes.get(access, route)
-    return await _settings(request, access, view, typed, option_fields.as_typed(form), tuple(notices))
+    return await _settings(
+        request, access, view, typed, option_fields.as_typed(form, rare=rare(request)), tuple(notices)
+    )
 
 
 @router.post(f"{PLACE}/switch")
