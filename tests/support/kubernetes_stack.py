@@ -87,6 +87,8 @@ class Stack:
     clients: Clients
     port: int = field(default_factory=processes.free_port)
     namespace: str = "k8-agent"
+    settings: dict[str, str] = field(default_factory=dict)
+    """Of the server, over those that every test has."""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _names: ConnectProxy | None = None
     _made: int = 0
@@ -116,6 +118,7 @@ class Stack:
         """Start the control plane, with what it had before."""
         values = {
             **SERVER,
+            **self.settings,
             "LISTEN": f"127.0.0.1:{self.port}",
             "DATA_FOLDER": str(self.folder / "server"),
             "ADMIN_PASSWORD_FILE": str(self.folder / "password"),
