@@ -16,7 +16,7 @@ DOWNLOAD_TIMEOUT = 120.0
 
 def http_routes() -> Path:
     """Return the file of the kind HTTPRoute. Raises: Missing: the module cannot be had."""
-    command = [golang.toolchain(), "mod", "download", "-json", MODULE]
+    command: list[str] = [str(golang.toolchain()), "mod", "download", "-json", MODULE]
     done = subprocess.run(
         command, cwd=paths.SOURCE / PART, capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT, check=False,
         env={**os.environ, "GOTOOLCHAIN": "local", "GOFLAGS": "-mod=readonly"},

@@ -148,9 +148,8 @@ def start(
 
 
 def _prepared(folder: Path, http: int, tls: int, options: dict[str, Any]) -> Authority:
-    ports = Ports(
-        *(processes.free_port() for _ in range(4)), http or processes.free_port(), tls or processes.free_port()
-    )
+    acme, management, dns, records = (processes.free_port() for _ in range(4))
+    ports = Ports(acme, management, dns, records, http or processes.free_port(), tls or processes.free_port())
     authority = Authority(folder, ports)
     ca = trustme.CA()
     own = ca.issue_cert("127.0.0.1", "localhost")

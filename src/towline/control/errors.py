@@ -137,7 +137,7 @@ EXPLANATIONS: Mapping[ErrorCode, str] = {
     ErrorCode.CERTIFICATE_NOT_FOUND: "The organisation has, and needs, no certificate of this name.",
     ErrorCode.HOST_REFUSED: "The organisation may not publish this name; the message says why and what would help.",
     ErrorCode.HOST_TAKEN: "Another route answers for this name and path; the message names it. First come stays.",
-    ErrorCode.DOMAIN_UNVERIFIED: "The proof in DNS was not found; the message has the record to set, and what was seen.",
+    ErrorCode.DOMAIN_UNVERIFIED: "The proof in DNS was not found; the message has the record to set and what was seen.",
     ErrorCode.CONFLICT: "The thing is not in a state that allows this; the message says which.",
     ErrorCode.NAME_TAKEN: "The name is in use. Choose another one.",
     ErrorCode.LAST_OWNER: "An organisation keeps at least one owner. Make another user an owner first.",

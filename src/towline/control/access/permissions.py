@@ -62,7 +62,9 @@ class Role(StrEnum):
 
 _P = Permission
 _ADDED: Mapping[Role, frozenset[Permission]] = {
-    Role.VIEWER: frozenset({_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ, _P.ROUTE_READ}),
+    Role.VIEWER: frozenset(
+        {_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ, _P.ROUTE_READ}
+    ),
     Role.OPERATOR: frozenset({_P.LOGS_READ, _P.EXEC_OPEN, _P.DEPLOYMENT_OPERATE, _P.JOB_CANCEL, _P.FORWARD_OPEN}),
     Role.DEPLOYER: frozenset({_P.DEPLOYMENT_WRITE, _P.ROUTE_WRITE}),
     Role.ADMIN: frozenset(
