@@ -261,6 +261,37 @@ async def test_pipe_carries_raw_bytes_and_the_end_of_each_side() -> None:
     assert [one.outcome for one in edge.treatment.ended] == ["upgraded"]
 
 
+async def test_a_tap_reads_both_ways_and_changes_nothing_but_its_own_words() -> None:
+    edge = DecidedEdge()
+    edge.treatment.reader = reads = Reads()
+    edge.ready = edge.to_cluster
+    edge.send(UPGRADE + b"early")
+    edge.cluster.answer(SWITCH + b"down")
+    assert edge.transport.written.endswith(b"\r\n\r\n<note>down")
+    edge.cluster.answer(b"1HERE2")
+    edge.send(b"more")
+    assert edge.transport.written.endswith(b"down1<second>2")
+    assert edge.cluster.connections[0][1].written.endswith(b"earlymore")
+    assert (reads.ups, reads.downs) == (b"earlymore", b"down1HERE2")
+
+
+async def test_a_request_that_is_cut_because_of_its_switch_is_refused() -> None:
+    edge = DecidedEdge()
+
+    class Cuts(Noted):
+        def answer_lines(self, answer: ResponseHead) -> bytes:
+            assert self.cut is not None
+            self.cut("unrecordable", "not like this")
+            return b""
+
+    edge.treatment = Cuts()
+    edge.ready = edge.to_cluster
+    edge.send(UPGRADE)
+    edge.cluster.answer(SWITCH)
+    assert edge.transport.written.startswith(b"HTTP/1.1 403 ")
+    assert [one.outcome for one in edge.treatment.ended] == ["unrecordable"]
+
+
 def piped() -> tuple[DecidedEdge, Reader]:
     """A pipe through which something has passed both ways."""
     edge = DecidedEdge()
