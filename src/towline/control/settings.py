@@ -168,7 +168,7 @@ class Settings(BaseSettings):
     # -- recorded sessions; a cluster's own policy goes before these
     recording: Literal["off", "interactive", "all"] = Field(
         "off",
-        description="Shells that are recorded: none, those that take input or have a terminal, or every exec and attach.",
+        description="Shells that are recorded: none, those with input or a terminal, or every exec and attach.",
     )
     recording_namespaces: Words = Field(
         default_factory=list, description="Namespaces whose shells are recorded, on Kubernetes. Empty: all."
@@ -377,8 +377,7 @@ def load(environment: Mapping[str, str] | None = None, file: Path | None = None,
 
 def check(environment: Mapping[str, str] | None = None, file: Path | None = None) -> list[str]:
     """Return every problem of the settings, in words; nothing when all is well."""
-    settings, problems = _read(os.environ if environment is None else environment, file, {})
-    return problems if settings is None else [*problems, *_contradictions(settings)]
+    return _read(os.environ if environment is None else environment, file, {})[1]
 
 
 def _read(

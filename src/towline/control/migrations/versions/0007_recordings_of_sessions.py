@@ -59,4 +59,3 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("cluster_id", name=op.f("pk_recording_policy")),
     )
-
