@@ -3,6 +3,7 @@
 Routes without options never come here. Until a visitor is known the client's body stays where it is.
 """
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from towline.gateway.balancing import Member
     from towline.gateway.client import ClientConnection
 
+RECHECK_INTERVAL = 10.0
+"""Seconds between two looks at whether a visitor of something long may still be there."""
+
 _AWAITED, _OVER = Phase.AWAITED, Phase.OVER
 _STOPPING = Answer(503, "stopping", "this server stops")
 _log = structlog.get_logger("towline.edge")
@@ -33,7 +37,7 @@ _log = structlog.get_logger("towline.edge")
 class PublishedExchange(Exchange):
     """See the module."""
 
-    __slots__ = ("_admitting", "_is_rewriting", "_is_sent", "_member", "_policy", "_tried")
+    __slots__ = ("_admitting", "_is_rewriting", "_is_sent", "_looked_at", "_member", "_policy", "_tried")
 
     def __init__(
         self, client: "ClientConnection", head: RequestHead, peer: Peer, request_id: str, policy: RoutePolicy
@@ -45,6 +49,7 @@ class PublishedExchange(Exchange):
         self._tried: list[Member] = []
         self._is_sent = False
         self._is_rewriting = False
+        self._looked_at = self._client.context.now()
 
     # letting in
 
@@ -105,6 +110,30 @@ class PublishedExchange(Exchange):
         self._is_sent = True
         first = upstream_head(self.head, self.peer, self.request_id, host=policy.host, is_api=False)
         self._send_to(connector, policy.request_head(first, visitor))
+
+    # long ones
+
+    def check(self, now: float) -> None:
+        super().check(now)
+        if self._policy.options.sign_in and self.is_answered and now - self._looked_at > RECHECK_INTERVAL:
+            self._looked_at = now
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """End a WebSocket or a long answer soon after its visitor may not have it any more."""
+        if self.phase is _OVER or self._admitting is not None or self._policy.known_visitor(self.head) is not None:
+            return
+        with suppress(OwnerClosed):
+            admission = self._policy.admit(self.head, self.peer)
+            self._admitting = self._client.context.decisions.spawn("admit again", admission)
+            self._admitting.add_done_callback(self._looked_again)
+
+    def _looked_again(self, task: "asyncio.Task[Visitor | Answer]") -> None:
+        self._admitting = None
+        if self.phase is _OVER or task.cancelled() or task.exception() is not None:
+            return  # nothing new is known, as when the database is away: what runs goes on
+        if isinstance(task.result(), Answer):
+            self._break_off("access_lost")
 
     def client_data(self, data: bytes) -> None:
         if not self._is_sent:

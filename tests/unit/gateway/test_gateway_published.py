@@ -224,6 +224,29 @@ async def test_visitor_without_a_cookie_is_sent_to_sign_in_and_one_with_it_gets_
     assert b"X-Forwarded-User: ann@example.org\r\n" in edge.target.got()
 
 
+class Forgetful(Door):
+    """Lets somebody in once, and nobody afterwards."""
+
+    left = 1
+
+    def recall(self, head: RequestHead, route: ToTarget) -> Visitor | None:
+        self.left -= 1
+        return Visitor("ann") if self.left >= 0 else None
+
+
+async def test_websocket_ends_soon_after_its_visitor_lost_the_right(edge: Edge) -> None:
+    edge.context.policies = Policies(Forgetful())
+    lines = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    edge.with_options({"sign_in": True})
+    edge.send(GET + lines + b"Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
+    edge.target.answer(b"HTTP/1.1 101 Ok\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    now = edge.context.now()
+    edge.client.check(now + 5.0)
+    assert not edge.transport.is_aborted
+    edge.client.check(now + 11.0)
+    await until(lambda: edge.transport.is_aborted)
+
+
 async def test_route_that_wants_a_sign_in_stays_closed_where_nobody_can(edge: Edge) -> None:
     edge.with_options({"sign_in": True}).send(GET + b"\r\n")
     await until(lambda: bool(edge.told))
@@ -382,7 +405,7 @@ async def test_new_options_count_at_the_next_request(edge: Edge) -> None:
 # -- compression -------------------------------------------------------------------------------
 
 TEXT = b"all work and no play " * 50
-HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAccept-Ranges: bytes\r\nETag: \"a\"\r\n"
+HTML = b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nAccept-Ranges: bytes\r\nETag: "a"\r\n'
 
 
 def unzipped(told: bytes) -> bytes:
