@@ -197,13 +197,6 @@ class Gate:
         return answer
 
 
-def _forbidden(asked: Asked, verdict: grants.Verdict) -> str:
-    access = asked.access
-    what = f"{access.verb} {access.kind}" if access.is_resource else f"{access.verb} {access.path}"
-    where = f" in namespace {access.namespace}" if access.namespace else ""
-    return f"you may not {what}{where} on {asked.address.cluster}: {verdict.rule}"
-
-
 def _unavailable(error: ApiError) -> Answer:
     status = 429 if error.code is ErrorCode.THROTTLED else 503
     return words.answer(status, error.message, word=error.code.value)

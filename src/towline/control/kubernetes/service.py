@@ -35,8 +35,8 @@ class KubernetesAccess:
         self.visits = Visits(control, self.places, self.bearers, self.records, figures)
         self.connectors = Connectors(control.fleet.links)
         self.gate = Gate(
-            settings, self.bearers, self.places, self.visits, self.records, control.recordings, self.connectors, figures,
-            lambda: control.addresses().origin,
+            settings, self.bearers, self.places, self.visits, self.records, control.recordings, self.connectors,
+            figures, lambda: control.addresses().origin,
         )  # fmt: skip
         self.talker = Talker(self.gate)
 
