@@ -1,0 +1,61 @@
+"""Messages that are gathered come to the same as messages that are written one by one."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from towline.control.routes.intake import Pending
+from towline.wire import link
+from towline.wire.streams import Tcp
+
+REFS = ("a", "b", "c", "d")
+
+
+def claim(ref: str, number: int) -> link.RouteClaim:
+    return link.RouteClaim(ref=ref, source="ingress", host=f"h{number}.x", target=Tcp(host="h", port=1))
+
+
+claims = st.lists(st.builds(claim, st.sampled_from(REFS), st.integers(0, 3)), max_size=3, unique_by=lambda one: one.ref)
+messages = st.builds(
+    lambda full, found, removed: link.Routes(
+        full=full, sequence=1, sources=("ingress",), claims=tuple(found), removed=() if full else tuple(removed)
+    ),
+    st.booleans(), claims, st.lists(st.sampled_from(REFS), max_size=3, unique=True),
+)  # fmt: skip
+State = dict[str, link.RouteClaim]
+
+
+def one_by_one(state: State, message: link.Routes) -> State:
+    kept = {} if message.full else {ref: one for ref, one in state.items() if ref not in message.removed}
+    return kept | {one.ref: one for one in message.claims}
+
+
+def written(state: State, pending: Pending) -> State:
+    kept = {} if pending.full else {ref: one for ref, one in state.items() if ref not in pending.removed}
+    return kept | pending.claims
+
+
+def taken(message: link.Routes) -> Pending:
+    found = Pending(full=message.full, sources=frozenset(message.sources or ()))
+    found.take(message)
+    return found
+
+
+@given(st.lists(st.tuples(messages, st.booleans()), max_size=8))
+def test_gathered_messages_come_to_the_same_as_single_ones(told: list[tuple[link.Routes, bool]]) -> None:
+    """Args: told: messages, each with whether what waits is written behind it."""
+    wanted: State = {}
+    state: State = {}
+    waiting: Pending | None = None
+    for message, flushed in told:
+        wanted = one_by_one(wanted, message)
+        waiting = taken(message) if waiting is None else taken(message).after(waiting)
+        if flushed:
+            state, waiting = written(state, waiting), None
+    assert (state if waiting is None else written(state, waiting)) == wanted
+
+
+def test_a_claim_behind_a_whole_list_is_known_to_be_later() -> None:
+    whole = taken(link.Routes(full=True, sequence=1, sources=("ingress",), claims=(claim("a", 0),)))
+    later = taken(link.Routes(full=False, sequence=2, claims=(claim("a", 1), claim("b", 0))))
+    both = later.after(whole)
+    assert both.full and both.late == {"b"} and both.claims["a"].host == "h1.x"
