@@ -1,5 +1,7 @@
 """Pages of routes, domains and certificates: who may open them and post to them, and that they say what is."""
 
+import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,8 +12,10 @@ import pytest
 from tests.integration.control.test_routes import body, cluster
 from tests.support.control_app import ControlApp, running_control
 from tests.support.gateway import FakeDns, fake_dns, http_target, published
+from tests.support.kubernetes import Access, ApiStream, Sent
+from tests.support.served import https
 
-from towline.control.access.permissions import Reach, Role, ScopeKind
+from towline.control.access.permissions import Reach, Right, Role, ScopeKind
 from towline.control.clusters.models import Cluster
 
 PAGES = (
@@ -223,3 +227,40 @@ async def test_the_way_is_tested_and_requests_are_shown(tmp_path: Path) -> None:
         assert (await vera.get("/routes/web/requests")).status_code == 403
         assert "Live requests" not in words(await vera.get("/routes/web"))
         assert [row.name for row in await scene.app.rows(Cluster)] == ["edge-1"]
+
+
+async def test_services_of_a_kubernetes_cluster_are_offered_as_the_reader_may_list_them(tmp_path: Path) -> None:
+    services = {
+        "items": [
+            {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"ports": [{"name": "http", "port": 80}]}},
+            {"metadata": {"name": "dns", "namespace": "core"}, "spec": {"ports": [{"port": 53, "protocol": "UDP"}]}},
+        ]
+    }
+
+    async def script(stream: ApiStream, sent: Sent) -> None:
+        said = json.dumps(services["items"][0] if b"/services/web" in sent.line else services).encode()
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(said)
+        await stream.write(head + said)
+
+    async with Access.begin(tmp_path) as access:
+        prod = await access.stand_in("prod")
+        async with asyncio.timeout(10):
+            while not any(row.capabilities for row in await access.app.rows(Cluster)):
+                await asyncio.sleep(0.02)
+        prod.script = script
+        token = await access.token("dora", Right(Role.DEPLOYER))
+        headers = {"authorization": f"Bearer {token}", "accept": "text/html"}
+        async with https(access.running, headers=headers, timeout=20) as client:
+            form = (await client.get("/routes/new?cluster=prod&to=service/shop/web:")).text
+            assert '<option value="service/shop/web:80" selected>web, port 80 (http)</option>' in form
+            assert 'label="Namespace shop"' in form and "core" not in form
+            listed = next(sent for sent in prod.sent if b"/api/v1/services" in sent.line)
+            assert listed.target.user == "towline:dora"
+            shown = (await client.get("/clusters/prod/kubernetes/shop/services/web")).text
+            assert "/routes/new?cluster=prod&amp;to=service/shop/web:" in shown
+            routes = words(await client.get("/clusters/prod/routes"))
+            assert "Nothing of prod is public" in routes and "Ingresses are followed" in routes
+        prod.refusal = ("kube_unavailable", "the API server does not answer")
+        async with https(access.running, headers=headers, timeout=20) as client:
+            form = words(await client.get("/routes/new?cluster=prod"))
+            assert "Type the target as an address meanwhile" in form

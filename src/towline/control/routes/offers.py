@@ -14,7 +14,7 @@ from fastapi import Request
 
 from towline.control.access.dependencies import Access
 from towline.control.clusters import api as clusters_api
-from towline.control.errors import ApiError
+from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes import heading
 from towline.control.kubernetes.kinds import KINDS
 from towline.control.listing import LARGEST_LIMIT, ListQuery
@@ -65,7 +65,8 @@ async def of_cluster(request: Request, access: Access, cluster: str) -> Offers:
         try:
             await ask(request, access, cluster, found)
         except ApiError as error:
-            found.problems.append(error.message)
+            hidden = error.code is ErrorCode.CLUSTER_NOT_FOUND
+            found.problems.append("What runs there is not shown to you" if hidden else error.message)
     return found
 
 
