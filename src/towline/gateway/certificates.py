@@ -9,7 +9,7 @@ import os
 import ssl
 import tempfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -167,7 +167,7 @@ class Certificates:
         return found
 
 
-def covers(names: Collection[str], name: str) -> bool:
+def covers(names: Container[str], name: str) -> bool:
     """Tell whether one of some certificate names, wildcards included, is good for a host name."""
     if name in names:
         return True

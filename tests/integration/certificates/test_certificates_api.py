@@ -73,6 +73,10 @@ async def test_an_uploaded_key_is_sealed_in_the_database_and_served(database_url
         await app.control.certificates.look()
         found = app.control.certificates.handshakes.find("a.apps.test")
         assert found is not None and found.key.decode() == body["key"]
+        figures = app.control.metrics.registry.get_sample_value
+        assert figures("towline_certificates", {"source": "upload", "state": "issued"}) == 1
+        assert figures("towline_certificates_served") == 1 and figures("towline_certificates_ending") == 0
+        assert 88 * 86400 < (figures("towline_certificate_soonest_end_seconds") or 0) < 91 * 86400
         async with app.control.db.read() as tx:
             row = await repository.by_name(tx, "a.apps.test")
         assert row is not None and b"PRIVATE" not in row.sealed_key and len(row.sealed_key) > 100

@@ -7,6 +7,7 @@ on the bus only makes it sooner; without any it runs every `LOOK_INTERVAL`.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import and_, or_
 
 from towline.aio.tasks import TaskOwner
+from towline.control.bus import Subscription
 from towline.control.certificates import repository, schedule
 from towline.control.certificates.accounts import Accounts, AuthoritySettings
 from towline.control.certificates.answers import ChallengeAnswers
@@ -39,6 +41,7 @@ from towline.control.errors import ApiError
 from towline.control.ids import new_id
 from towline.control.logging import get_logger
 from towline.control.retention import Rule
+from towline.control.routes import repository as routes
 from towline.gateway.certificates import Certificates
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ _log = get_logger("certificates")
 LOOK_INTERVAL = 30.0
 LEAST_PAUSE = 0.2
 """Seconds between two passes: a flood of hints costs five reads a second."""
+SHARE = 10
+"""Times that a pass took, as the pause after it: with many thousand names passes take a tenth of the time, no more."""
 TOPICS = (TOPIC, "route", "domain", "resync")
 WARN_AGAIN = timedelta(days=1)
 KEEP_ORDERS = 30 * 86400.0
@@ -82,7 +87,7 @@ class CertificatesFeature:
             self.handshakes.signer = self._local
         self._issuer = Issuer(self.keeper, self._ordering(), self.figures, self._tasks)
         self.service = CertificateService(self.keeper, control.audit, self.accounts)
-        self.service.local_names = lambda: self._local.names
+        self.service.local_owners = lambda: self._local.owners
         self.service.may_have = partial(upload_problem, control)
         control.gateway.checks.certificate = partial(certificate_light, control)
 
@@ -114,19 +119,30 @@ class CertificatesFeature:
         names_changed = True
         async with self._control.bus.subscribe(*TOPICS) as hints:
             while True:
+                began = self._control.clock.monotonic()
                 try:
                     await (self.look() if names_changed else self._glance())
                 except ApiError as error:
                     _log.warning("certificates not looked at", why=error.message)
-                await self._control.clock.sleep(LEAST_PAUSE)
+                took = self._control.clock.monotonic() - began
+                await self._control.clock.sleep(max(LEAST_PAUSE, took * SHARE))
                 try:
-                    async with asyncio.timeout(await self._pause()):
-                        hint = await anext(hints)
-                    names_changed = hint.topic != TOPIC or "names" in hint.ids
-                except TimeoutError:
-                    names_changed = True
+                    names_changed = await self._wait(hints)
                 except StopAsyncIteration:
                     return
+
+    async def _wait(self, hints: Subscription) -> bool:
+        """Wait for hints, and take all that are there. Returns: whether names may need other certificates now."""
+        try:
+            async with asyncio.timeout(await self._pause()):
+                found = [await anext(hints)]
+        except TimeoutError:
+            return True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):  # ends only when there is nothing left to take at once
+                while True:
+                    found.append(await anext(hints))
+        return any(hint.topic != TOPIC or "names" in hint.ids for hint in found)
 
     async def _glance(self) -> None:
         """Begin with what is due, and serve what there is: the quick half of a pass."""
@@ -135,14 +151,17 @@ class CertificatesFeature:
 
     async def _pause(self) -> float:
         """Return the seconds until something is due, or until the next look without a reason."""
-        async with self._control.db.read() as tx:
-            due = await repository.next_moment(tx)
+        try:
+            async with self._control.db.read() as tx:
+                due = await repository.next_moment(tx)
+        except ApiError:
+            return LOOK_INTERVAL
         return LOOK_INTERVAL if due is None else min(LOOK_INTERVAL, max(LEAST_PAUSE, due))
 
     async def _reconcile(self) -> None:
         names = await self._wanted()
         if self._source is Source.LOCAL:
-            self._local.names = frozenset(each.name for each in names)
+            self._local.owners = {each.name: each.org_id for each in reversed(names)}
         if self._source is not Source.ACME:
             return
         async with self._control.db.read() as tx:
@@ -156,7 +175,9 @@ class CertificatesFeature:
         return [each for ask in self.sources for each in await ask()]
 
     async def _route_names(self) -> list[WantedName]:
-        return [WantedName(host) for host in sorted(await self._control.routes.hosts())]
+        async with self._control.db.read() as tx:
+            owners = await routes.owners_of_hosts(tx)
+        return [WantedName(host, org_id) for host, org_id in owners.items()]
 
     @property
     def _wildcard_of(self) -> str:

@@ -48,6 +48,10 @@ class Issuer:
     async def take_due(self) -> int:
         """Begin with everything that is due, as far as there is room. Returns: how many were begun."""
         begun = 0
+        async with self._keeper.db.read() as tx:
+            due = await repository.next_moment(tx)
+        if due is None or due > 0:
+            return 0  # most looks find nothing, and claiming takes the one lock for writing
         while len(self._working) < AT_ONCE:
             async with self._keeper.db.begin() as tx:
                 row = await repository.claim(tx, owner=self._keeper.owner, lease=self._keeper.lease)

@@ -6,7 +6,7 @@ They are made when a client first asks for a name, and live in memory alone: nam
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -26,24 +26,25 @@ RENEW_AFTER = timedelta(days=60)
 
 
 class LocalSigner:
-    """Signs with the authority in the data folder, and only for `names`.
+    """Signs with the authority in the data folder, and only for the names in `owners`.
 
     Args: folder: where `authority.pem` and `authority.key` are.
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
-        self.names: Collection[str] = frozenset()
+        self.owners: Mapping[str, str] = {}
+        """The organisation of each name."""
         self._folder = folder
         self._clock = clock
         self._authority: tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None = None
         self._made: OrderedDict[str, tuple[Material, datetime]] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<LocalSigner {len(self.names)} names, {len(self._made)} made>"
+        return f"<LocalSigner {len(self.owners)} names, {len(self._made)} made>"
 
     def __call__(self, name: str) -> Material | None:
         """Return a certificate for a name that is published; None for any other."""
-        if not covers(self.names, name):
+        if not covers(self.owners, name):
             return None
         held, now = self._made.get(name), self._clock.now()
         if held is not None and now < held[1]:

@@ -5,7 +5,7 @@ The rows that nobody touches by hand are moved by `issuing`; this only makes the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from towline.control.certificates.states import Source, State
 from towline.control.db import Transaction
 from towline.control.domains.names import registrable
 from towline.control.errors import ApiError, ErrorCode, not_found
-from towline.control.ids import DEFAULT_ORG, new_id
+from towline.control.ids import new_id
 from towline.gateway.certificates import covers
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class CertificateService:
         self._audit = audit
         self._accounts = accounts
         self.may_have: MayHave = _anybody
-        self.local_names: Callable[[], Collection[str]] = frozenset
-        """Names that our own authority signs when asked."""
+        self.local_owners: Callable[[], Mapping[str, str]] = dict
+        """Names that our own authority signs when asked, each with its organisation."""
 
     async def visible(self, access: Access, search: str = "") -> list[CertificateOut]:
         """Return the organisation's certificates by name."""
@@ -86,7 +86,7 @@ class CertificateService:
         found = sorted(serving, key=lambda row: row.source == Source.UPLOAD)[-1:] or waiting[:1]
         if found:
             return shown(found[0], moment)
-        return local_one(host) if covers(self.local_names(), host) else None
+        return local_one(host) if covers(self.local_owners(), host) else None
 
     async def upload(self, access: Access, chain: str, key: str) -> tuple[CertificateOut, tuple[str, ...]]:
         """Serve a certificate of one's own. Returns: it, and what was noticed. Raises: ApiError: invalid, conflict."""
@@ -190,7 +190,7 @@ class CertificateService:
         return row
 
     def _local_names(self, access: Access) -> Collection[str]:
-        return self.local_names() if access.org_id == DEFAULT_ORG else ()
+        return [name for name, org_id in self.local_owners().items() if org_id == access.org_id]
 
     async def _own(self, tx: Transaction, access: Access, name: str) -> Certificate:
         row = await repository.by_name(tx, name.lower())

@@ -96,6 +96,13 @@ async def served_hosts(tx: Transaction) -> Sequence[str]:
     return (await tx.scalars(query.distinct().order_by(PublishedRoute.host))).all()
 
 
+async def owners_of_hosts(tx: Transaction) -> dict[str, str]:
+    """Return the organisation of every name that `served_hosts` has; a name is never two organisations'."""
+    query = select(PublishedRoute.host, PublishedRoute.org_id).distinct().order_by(PublishedRoute.host)
+    rows = await tx.execute(query.where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True)))
+    return {row.host: row.org_id for row in rows}
+
+
 async def names_taken(tx: Transaction, org_id: str, names: Collection[str]) -> set[str]:
     found: set[str] = set()
     for some in chunks(names):
