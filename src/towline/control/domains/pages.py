@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from towline.control import forms
 from towline.control.access.dependencies import Access, Permission, Resource, needs
 from towline.control.domains.api import shown
+from towline.control.domains.resolver import record_to
 from towline.control.domains.schemas import DomainRequest
 from towline.control.domains.service import Domains
 from towline.control.errors import ApiError
@@ -36,7 +37,7 @@ async def list_page(request: Request, access: Reader, asked: Asked, test: Annota
         request, "domains/list.html", access=access, section="routes", tabs=TABS, tab="domains",
         rows=[shown(row) for row in found.rows], filters={"search": asked.search}, sort=asked.sort or "name",
         page={"items": found.rows, "next_cursor": found.next_cursor, "total": found.total}, domain=domain,
-        public_name=gateway.public_name(), gateway=looked, tested=test,
+        record_to=record_to(gateway.public_name()), gateway=looked, tested=test,
         sort_url=with_query("/domains", {"search": asked.search}),
         page_url=with_query("/domains", {"search": asked.search, "sort": asked.sort}),
         may={"manage": access.may(Permission.DOMAIN_MANAGE, Resource(access.org_id))},

@@ -19,6 +19,9 @@ ANSWER_TIMEOUT = 6.0
 """Seconds for an answer, all servers and repetitions included: somebody looks at a page meanwhile."""
 DNS_PORT = 53
 MOST_ANSWERS = 50
+LOCALHOST = "localhost"
+LOOPBACK = ("127.0.0.1", "::1")
+"""What browsers and curl take every name below localhost for, without asking DNS. Source: RFC 6761, 6.3."""
 
 
 class NameUnknown(Exception):
@@ -45,6 +48,8 @@ class Resolver:
 
     async def addresses(self, name: str) -> list[str]:
         """Return the addresses of a name, of both families. Raises: NameUnknown, ResolverAway."""
+        if name == LOCALHOST or name.endswith(f".{LOCALHOST}"):
+            return list(LOOPBACK)
         answers = await asyncio.gather(*(self._ask(name, kind) for kind in ("A", "AAAA")), return_exceptions=True)
         found = [record.address for answer in answers if not isinstance(answer, BaseException) for record in answer]
         if found:
@@ -113,7 +118,17 @@ class Whereabouts:
             return ours | {public}
 
     def _remedy(self, name: str, ours: Iterable[str]) -> str:
-        return f"set a record: {name} CNAME {self._public_name()} (or A/AAAA of {', '.join(sorted(ours))})"
+        addresses = sorted(filter(dns.inet.is_address, ours))
+        kind, value = record_to(self._public_name())
+        instead = f" (or A/AAAA of {', '.join(addresses)})" if addresses and kind == "CNAME" else ""
+        return f"set a record: {name} {kind} {value}{instead}"
+
+
+def record_to(place: str) -> tuple[str, str]:
+    """Return type and value of the record that leads to a place: a host name, or an address."""
+    if not dns.inet.is_address(place):
+        return "CNAME", place
+    return "AAAA" if ":" in place else "A", place
 
 
 def _server(text: str) -> tuple[str, int]:

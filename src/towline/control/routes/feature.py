@@ -10,7 +10,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName
 
 from towline.control.authority.names import is_name, server_names
 from towline.control.domains.names import Ownership
-from towline.control.domains.resolver import Resolver, Whereabouts
+from towline.control.domains.resolver import Resolver, Whereabouts, record_to
 from towline.control.domains.service import Domains
 from towline.control.routes.checks import CHECK_LABEL, RouteChecks
 from towline.control.routes.entries import EntryMaker
@@ -94,7 +94,7 @@ class Gateway:
         """Say how the gateway's domain is doing."""
         domain = self._control.settings.gateway_domain
         light = await self.checks.name(f"{CHECK_LABEL}-{secrets.token_hex(4)}.{domain}") if domain else None
-        record = f"*.{domain} CNAME {self.public_name()}" if domain else ""
+        record = " ".join((f"*.{domain}", *record_to(self.public_name()))) if domain else ""
         if light is not None and light.state == "failed":
             light.reason = f"{light.reason}; the whole domain needs one record: {record}"
         return GatewayOut(domain=domain, record=record, routes=len(self.registry.table), wildcard=light)
