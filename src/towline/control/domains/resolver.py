@@ -112,6 +112,8 @@ class Whereabouts:
 
     async def _ours(self) -> set[str]:
         ours, public = set(self._own_addresses()), self._public_name()
+        if dns.inet.is_address(public):
+            return ours | {public}
         try:
             return ours | set(await self._resolver.addresses(public))
         except (NameUnknown, ResolverAway):
