@@ -78,7 +78,7 @@ async def _compose(request: Request, access: Access, cluster: str, found: Offers
         if container.project and container.service:
             ports = services.setdefault((container.project, container.service), set())
             ports.update(inner_ports(container.detail.get("ports") or ()))
-    for (project, service), ports in sorted(services.items()):
+    for (project, service), ports in sorted(services.items(), key=lambda one: (one[0][0], not one[1], one[0][1])):
         found.add(f"Compose project {project}", _of_service(project, service, sorted(ports)))
     found.is_cut = found.is_cut or page.next_cursor is not None
 
@@ -86,7 +86,7 @@ async def _compose(request: Request, access: Access, cluster: str, found: Offers
 def _of_service(project: str, service: str, ports: list[int]) -> list[Offer]:
     base = f"compose/{project}/{service}:"
     if not ports:
-        return [Offer(base, f"{service} (its port is not known: type it below)")]
+        return [Offer(base, f"{service} (type its port)")]
     return [Offer(f"{base}{port}", f"{service}, port {port}") for port in ports]
 
 
