@@ -222,7 +222,7 @@ def _readings(path: bytes) -> list[bytes]:
     once = unquote_to_bytes(path)
     twice = unquote_to_bytes(once)
     bare = _PARAMETERS.sub(b"", path)
-    readings = [_kept(path), once, twice, unquote_to_bytes(bare), _PARAMETERS.sub(b"", once)]
+    readings = [_kept(path), once, twice, unquote_to_bytes(bare)]
     readings += [_SLASHES.sub(b"/", _PARAMETERS.sub(b"", one.replace(b"\\", b"/"))) for one in (*readings,)]
     if any(_DOTS.search(one) for one in readings):
         raise PathRefused("the path holds relative segments")

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+from sqlalchemy import update
 from tests.support.control_app import ControlApp
 
 from towline.control.access.permissions import Reach, Role, ScopeKind
@@ -9,7 +11,9 @@ from towline.control.audit.models import AuditEvent
 from towline.control.clusters import repository as clusters
 from towline.control.domains.models import Domain
 from towline.control.ids import new_id
+from towline.control.routes import registry as module
 from towline.control.routes.models import PublishedRoute
+from towline.control.routes.registry import UNKNOWN
 
 BASE = "/api/v1/routes"
 
@@ -234,3 +238,31 @@ async def test_the_check_of_a_route_says_what_is_missing(control_app: ControlApp
     assert lights["agent"]["state"] == "failed" and "agent doctor" in lights["agent"]["reason"]
     assert lights["target"]["state"] == "unknown"
     assert "certificate" in lights and "name" in lights
+
+
+async def test_what_no_hint_told_is_read_anew_a_page_at_a_time(
+    control_app: ControlApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await place(control_app)
+    dora = await control_app.user("dora", Role.DEPLOYER)
+    ids = {}
+    for name in ("a", "b", "c"):
+        made = await dora.post(BASE, json=body(name=name, host=f"{name}.example.net"))
+        ids[name] = made.json()["id"]
+    registry = control_app.control.gateway.registry
+    registry.pin("pinned.example.com", UNKNOWN)
+    await registry.settled()
+    kept = registry.table.find("a.example.net", b"/")
+    async with control_app.control.db.begin() as tx:
+        for name, host in (("b", "x"), ("c", "b"), ("b", "c")):
+            values = {"host": f"{host}.example.net", "claim": f"{host}.example.net prefix /"}
+            await tx.execute(update(PublishedRoute).where(PublishedRoute.id == ids[name]).values(**values))
+    monkeypatch.setattr(module, "PAGE", 1)
+    control_app.control.bus.publish("resync")
+    await registry.settled()
+    found = {host: registry.table.find(f"{host}.example.net", b"/") for host in ("a", "b", "c", "x")}
+    assert found["a"] is kept, "an unchanged route stays the same object"
+    assert {host: one.id if one else None for host, one in found.items()} == {
+        "a": ids["a"], "b": ids["c"], "c": ids["b"], "x": None,
+    }  # fmt: skip
+    assert registry.find("pinned.example.com", b"/") is UNKNOWN

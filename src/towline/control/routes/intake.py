@@ -21,8 +21,9 @@ from towline.control.domains.names import Ownership
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.links.registry import Link, Links
 from towline.control.logging import get_logger
+from towline.control.routes.given import Sealer
 from towline.control.routes.states import SOURCES
-from towline.control.routes.writing import ClaimWriter, Sealer
+from towline.control.routes.writing import ClaimWriter
 from towline.wire import link
 
 _log = get_logger("routes")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from towline.aio.clock import REAL_CLOCK, Clock
@@ -28,6 +28,8 @@ _log = get_logger("routes")
 
 RETRY_INTERVAL = 2.0
 """Seconds after which a look that the database did not answer is tried again."""
+PAGE = 500
+"""Rows that are read at once: some 10 ms in which no request is answered."""
 MARK = "routes-mark"
 """A topic of our own, never sent anywhere: its event stands behind all hints that came before."""
 PINNED = "setting:"
@@ -137,19 +139,37 @@ class RouteRegistry:
         await self._tasks.close()
 
     async def load(self) -> None:
-        """Read everything anew."""
+        """Read everything anew, a page at a time: requests go on meanwhile, by what was known before."""
         self.reads["everything"] += 1
+        found: dict[str, RouteEntry] = {}
+        sources: dict[str, set[str]] = {}
+        last, rows = "", PAGE
+        while rows == PAGE:
+            async with self._db.read() as tx:
+                page = await repository.served(tx, last, PAGE)
+            rows, last = len(page), page[-1].id if page else ""
+            for row in page:
+                entry = self._entries.entry(row)
+                if entry is not None:
+                    found[row.id] = entry
+                if row.cluster_id:
+                    sources.setdefault(row.cluster_id, set()).add(row.id)
         async with self._db.read() as tx:
-            rows = await repository.served(tx)
-            verified = await domains.all_verified(tx)
-        entries = [entry for row in rows if (entry := self._entries.entry(row)) is not None]
-        self._sources = {}
-        for row in rows:
-            self._note_source(row)
-        self.table.replace((*self._pinned.values(), *entries))
-        self._entries.forget_but(row.id for row in rows)
-        self._note_domains(verified)
+            self._note_domains(await domains.all_verified(tx))
+        self._sources = sources
+        self._hold(found)
+        self._entries.forget_but(found)
         _log.info("routes read", routes=len(self.table))
+
+    def _hold(self, found: Mapping[str, RouteEntry]) -> None:
+        """Have these routes in the table and no others, beside those that settings declare."""
+        for entry in self.table:
+            if entry.id not in found and not entry.id.startswith(PINNED):
+                self.table.remove(entry.id)
+        changed = [entry for entry in found.values() if self.table.get(entry.id) is not entry]
+        late = [entry for entry in changed if self.table.put(entry) is not None]
+        for entry in late:  # whose name another one still had that has given it up by now
+            self.table.put(entry)
 
     async def settled(self) -> None:
         """Wait until every hint that came before was acted on: for callers that ask the edge right after a change."""

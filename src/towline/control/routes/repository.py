@@ -17,6 +17,12 @@ from towline.control.routes.states import DECLARED, RouteState
 
 CHUNK = 400
 """Values of one IN list: below what SQLite binds in the oldest releases."""
+SERVED = (
+    PublishedRoute.id, PublishedRoute.org_id, PublishedRoute.name, PublishedRoute.host, PublishedRoute.path,
+    PublishedRoute.path_type, PublishedRoute.targets, PublishedRoute.options, PublishedRoute.sealed,
+    PublishedRoute.cluster_id,
+)  # fmt: skip
+"""Whole rows take three times as long to read, and there may be tens of thousands."""
 
 
 def chunks(values: Collection[Any]) -> Iterator[list[Any]]:
@@ -85,10 +91,10 @@ async def of_cluster(tx: Transaction, cluster_id: str) -> Sequence[PublishedRout
     return (await tx.scalars(select(PublishedRoute).where(PublishedRoute.cluster_id == cluster_id))).all()
 
 
-async def served(tx: Transaction) -> Sequence[PublishedRoute]:
-    """Return every route that answers for its name."""
-    query = select(PublishedRoute).where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True))
-    return (await tx.scalars(query.order_by(PublishedRoute.id))).all()
+async def served(tx: Transaction, after: str, limit: int) -> Sequence[Any]:
+    """Return a page of the routes that answer for their names, by id: the columns alone that the edge needs."""
+    query = select(*SERVED).where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True))
+    return (await tx.execute(query.where(PublishedRoute.id > after).order_by(PublishedRoute.id).limit(limit))).all()
 
 
 async def served_hosts(tx: Transaction) -> Sequence[str]:
@@ -184,24 +190,24 @@ async def is_anything_due(tx: Transaction, moment: datetime, away_grace: timedel
     return False
 
 
-async def overdue(tx: Transaction, moment: datetime) -> Sequence[PublishedRoute]:
+async def overdue(tx: Transaction, moment: datetime, limit: int) -> Sequence[PublishedRoute]:
     """Return routes that still hold their names, or are still there, although their time is over."""
-    return (await tx.scalars(_overdue(moment))).all()
+    return (await tx.scalars(_overdue(moment).limit(limit))).all()
 
 
-async def unopposed(tx: Transaction) -> Sequence[PublishedRoute]:
+async def unopposed(tx: Transaction, limit: int) -> Sequence[PublishedRoute]:
     """Return routes in conflict whose rival is gone: its cluster was removed."""
-    return (await tx.scalars(_unopposed())).all()
+    return (await tx.scalars(_unopposed().limit(limit))).all()
 
 
-async def orphans(tx: Transaction) -> Sequence[PublishedRoute]:
+async def orphans(tx: Transaction, limit: int) -> Sequence[PublishedRoute]:
     """Return declared routes that hold their names although their every cluster was removed."""
-    return (await tx.scalars(_orphans())).all()
+    return (await tx.scalars(_orphans().limit(limit))).all()
 
 
-async def note_away(tx: Transaction, seen_before: datetime, moment: datetime) -> None:
+async def note_away(tx: Transaction, seen_before: datetime, moment: datetime, limit: int) -> None:
     """Let the routes of clusters go that have been away for long."""
-    for row in (await tx.scalars(_away(seen_before))).all():
+    for row in (await tx.scalars(_away(seen_before).limit(limit))).all():
         row.leaving_at = moment
     await tx.flush()
 

@@ -5,14 +5,10 @@ What sources claim comes by `intake`; what holds its name is decided in `settlin
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from argon2 import PasswordHasher
-from pydantic import SecretStr
 from sqlalchemy.exc import IntegrityError
 
 from towline.control.access.actor import Access
@@ -27,14 +23,13 @@ from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import new_id
 from towline.control.listing import Listed, ListQuery, fetch
 from towline.control.routes import repository
-from towline.control.routes.claims import SECRET_OPTIONS, path_of
-from towline.control.routes.entries import SEALED_PURPOSE, open_secrets
+from towline.control.routes.claims import path_of
+from towline.control.routes.given import Sealer, hashed, set_options, users_of
 from towline.control.routes.models import PublishedRoute, RoutePlace
 from towline.control.routes.schemas import RoutePatch, RouteRequest
 from towline.control.routes.settling import Key, hint, key_of, settle
 from towline.control.routes.states import DECLARED, RouteState
 from towline.control.routes.targets import RouteTarget, TargetInvalid, parse, place_of, restored, stored
-from towline.gateway.route_options import OptionError, options_as_json, parse_options
 
 MAX_DECLARED = 10_000
 """Declared routes of an organisation: they are made by hand or by scripts, and all are held in memory."""
@@ -44,17 +39,7 @@ SORTS: Mapping[str, Any] = {
     "state": PublishedRoute.state,
     "created_at": PublishedRoute.created_at,
 }
-visitors = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
-"""For the visitors of published services: what OWASP asks for at least, because the edge verifies them."""
 T = TypeVar("T")
-
-
-class Sealer(Protocol):
-    """What seals at rest."""
-
-    def seal(self, org_id: str, record_id: str, version: int, purpose: str, plaintext: bytes) -> bytes: ...
-
-    def open(self, org_id: str, record_id: str, version: int, purpose: str, sealed: bytes) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +144,7 @@ class RouteService:
                 targets=_targets(places, target), options={}, notes=[], state=RouteState.ACTIVE.value,
                 created_at=moment, changed_at=moment, created_by=access.actor.username,
             )  # fmt: skip
-            self._set_options(row, request.options, users)
+            set_options(self._sealer, row, request.options, users)
             tx.add(row)
             await tx.flush()
             await repository.set_places(tx, row.id, _places(row))
@@ -290,7 +275,7 @@ class RouteService:
         row.path_type = patch.path_type if patch.path_type is not None else row.path_type
         row.path = path_of(patch.path if patch.path is not None else row.path, row.path_type)
         if patch.options is not None or users is not None:
-            self._set_options(row, patch.options or {}, users)
+            set_options(self._sealer, row, patch.options or {}, users)
 
     async def _rows_of(self, tx: Transaction, row: PublishedRoute) -> list[Cluster]:
         found = await clusters.by_id(tx, [one["cluster_id"] for one in row.targets])
@@ -324,21 +309,6 @@ class RouteService:
         if len(names) == 1:
             return names[0]
         raise ApiError(ErrorCode.INVALID, "name the cluster where it runs", hint="clusters: [NAME], or --cluster NAME")
-
-    def _set_options(self, row: PublishedRoute, changes: Mapping[str, Any], users: list[str] | None) -> None:
-        """Change options; `None` takes one back. Raises: ApiError: invalid, naming the option and never its value."""
-        merged: dict[str, Any] = {**row.options, **open_secrets(self._sealer, row), **changes}
-        if users is not None:
-            merged["basic_auth"] = users
-        try:
-            shown = options_as_json(parse_options({key: value for key, value in merged.items() if value is not None}))
-        except OptionError as error:
-            problem = {"path": f"options.{error.key}", "message": str(error)}
-            raise ApiError(ErrorCode.INVALID, str(error), detail={"problems": [problem]}) from error
-        secret = {key: shown.pop(key) for key in SECRET_OPTIONS & shown.keys()}
-        row.options = shown
-        body = json.dumps(secret).encode()
-        row.sealed = self._sealer.seal(row.org_id, row.id, 1, SEALED_PURPOSE, body) if secret else None
 
     async def _settle_or_refuse(self, tx: Transaction, row: PublishedRoute, keys: set[Key]) -> None:
         """Decide about a declared route, and refuse the whole change when it would not answer for its name."""
@@ -384,11 +354,7 @@ class RouteService:
     async def _views(self, tx: Transaction, rows: Sequence[PublishedRoute]) -> list[View]:
         ids = {one["cluster_id"] for row in rows for one in row.targets}
         names = await repository.cluster_names(tx, ids | {row.cluster_id for row in rows if row.cluster_id})
-        return [View(row, names, self._users(row)) for row in rows]
-
-    def _users(self, row: PublishedRoute) -> tuple[str, ...]:
-        held = open_secrets(self._sealer, row).get("basic_auth", ())
-        return tuple(str(one).partition(":")[0] for one in held) if isinstance(held, list) else ()
+        return [View(row, names, users_of(self._sealer, row)) for row in rows]
 
     async def _record(
         self, tx: Transaction, access: Access, action: str, row: PublishedRoute, detail: Mapping[str, Any] | None = None
@@ -398,14 +364,6 @@ class RouteService:
             tx, access.actor, action=action, target_kind="route", target_id=row.id, target_name=row.name,
             cluster_id=cluster_id, detail={"host": row.host, "path": row.path, **(detail or {})},
         )  # fmt: skip
-
-
-async def hashed(passwords: Mapping[str, SecretStr] | None) -> list[str] | None:
-    """Return `NAME:HASH` of each; None for none given. In threads: each takes some 20 ms."""
-    if passwords is None:
-        return None
-    hashes = [await asyncio.to_thread(visitors.hash, one.get_secret_value()) for one in passwords.values()]
-    return [f"{name}:{secret}" for name, secret in zip(passwords, hashes, strict=True)]
 
 
 def _visible(access: Access) -> Any:

@@ -18,6 +18,8 @@ from towline.control.routes.settling import hint, key_of, settle
 
 _log = get_logger("routes")
 
+BITE = 500
+"""Routes of one transaction: some 100 ms in which nobody else writes to SQLite."""
 INTERVAL = 5.0
 """Seconds between two looks: a route goes at most so much later than its grace time says."""
 
@@ -41,23 +43,29 @@ class Upkeep:
         await self._tasks.close()
 
     async def tidy(self) -> int:
-        """Do what is due now. Returns: how many routes it was about."""
+        """Do what is due now, in small bites. Returns: how many names and paths it was about."""
+        total = 0
         async with self._db.read() as tx:  # without the write lock, which everybody else needs
             if not await repository.is_anything_due(tx, await tx.now(), self._away_grace):
                 return 0
+        while count := await self._bite():
+            total += count
+        return total
+
+    async def _bite(self) -> int:
+        """Do some of what is due. Returns: how many names and paths changed hands."""
         async with self._db.begin() as tx:
             moment = await tx.now()
-            await repository.note_away(tx, moment - self._away_grace, moment)
-            overdue = await repository.overdue(tx, moment)
-            unopposed = await repository.unopposed(tx)
-            orphans = await repository.orphans(tx)
-            keys = {key_of(row) for row in (*overdue, *unopposed, *orphans)}
+            await repository.note_away(tx, moment - self._away_grace, moment, BITE)
+            overdue = await repository.overdue(tx, moment, BITE)
+            due = (*overdue, *await repository.unopposed(tx, BITE), *await repository.orphans(tx, BITE))
+            keys = {key_of(row) for row in due}
             gone = [row for row in overdue if row.missing and row.decision != "refused"]
             hint(tx, gone)
             for row in gone:
                 await tx.delete(row)
-            await settle(tx, self._ownership(), keys)
-        return len(keys)
+            changed = await settle(tx, self._ownership(), keys)
+        return len(keys) if gone or changed else 0
 
     async def _tidy_for_ever(self) -> None:
         while True:

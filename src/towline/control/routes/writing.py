@@ -19,6 +19,7 @@ from towline.control.ids import new_id
 from towline.control.routes import repository
 from towline.control.routes.claims import Claimed, claimed, name_of
 from towline.control.routes.entries import SEALED_PURPOSE, open_secrets
+from towline.control.routes.given import Sealer
 from towline.control.routes.models import ClusterGateway, PublishedRoute
 from towline.control.routes.settling import Key, hint, key_of, settle
 from towline.control.routes.states import RouteState
@@ -26,14 +27,6 @@ from towline.wire import link
 
 NAMED_AT_MOST = 10
 """Hosts that the record of a change lists."""
-
-
-class Sealer(Protocol):
-    """What seals at rest."""
-
-    def seal(self, org_id: str, record_id: str, version: int, purpose: str, plaintext: bytes) -> bytes: ...
-
-    def open(self, org_id: str, record_id: str, version: int, purpose: str, sealed: bytes) -> bytes: ...
 
 
 class Told(Protocol):
