@@ -19,6 +19,8 @@ from towline.cli.client import Client
 from towline.cli.errors import AWAY, FAILED, CliError, from_close
 from towline.wire.streams import CLOSE_STDIN, EXIT, RESIZE, STDERR, STDIN, STDOUT, FrameReader, encode_frame
 
+ENDING = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that end the program on the spot; Ctrl-C is a key like others on a raw terminal."""
 USUAL_SIZE = (80, 24)
 """For a command without a terminal, to which it means nothing."""
 
@@ -94,10 +96,22 @@ def terminal_size() -> os.terminal_size:
 
 @contextlib.contextmanager
 def raw_terminal() -> Iterator[None]:
+    """Pass every key on as it is; the terminal is as before afterwards, also when a signal ends the program."""
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
+
+    def end(number: int, _: object) -> None:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    taken = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
     try:
         terminal_modes.setraw(descriptor, termios.TCSADRAIN)  # keys that were typed ahead stay
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
