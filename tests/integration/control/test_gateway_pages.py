@@ -126,6 +126,7 @@ async def test_a_service_is_published_changed_and_taken_away_by_forms(app: Contr
         "request_timeout": 5.0, "body_limit": 1572864, "allow": ["10.0.0.0/8", "192.0.2.1/32"],
         "set_answer_headers": {"X-Team": "shop", "X-Two": "2"},
     }  # fmt: skip
+    assert "web-edge-1.apps.example.org" in words(await dora.get("/search?q=apps.example"))
     page = words(await dora.get("/routes/web"))
     assert "Seconds until an answer begins 5" in page and "bob" in page and "a few words" not in page
     settings = (await dora.get("/routes/web/settings")).text

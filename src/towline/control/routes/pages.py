@@ -14,7 +14,7 @@ from towline.control import forms
 from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.domains.names import label
 from towline.control.errors import ApiError
-from towline.control.listing import Listed, ListQuery, list_query
+from towline.control.listing import LARGEST_LIMIT, Listed, ListQuery, list_query
 from towline.control.routes import offers, option_fields, words
 from towline.control.routes.schemas import RouteOut, RouteRequest
 from towline.control.routes.service import View, Wanted
@@ -32,7 +32,7 @@ Writer = Annotated[Access, needs(Permission.ROUTE_WRITE)]
 Asked = Annotated[ListQuery, Depends(list_query)]
 Word = Annotated[str, Query(max_length=64)]
 TargetText = Annotated[str, Query(max_length=500)]
-MOST_PROPOSALS = 200
+MOST_PROPOSALS = LARGEST_LIMIT
 """Counted above the list: more are said to be more."""
 MOST_CHOICES = 100
 """Clusters that a filter lists; with more it is typed."""

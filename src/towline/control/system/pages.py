@@ -10,6 +10,9 @@ from towline.control.clusters import api as clusters_api
 from towline.control.kubernetes.kinds import page_of
 from towline.control.kubernetes.models import KubeObject
 from towline.control.listing import SEARCH_CHARACTERS, ListQuery
+from towline.control.routes.pages import rows_of
+from towline.control.routes.service import Wanted as AnyRoute
+from towline.control.routes.words import page_of as route_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -36,7 +39,7 @@ class Group:
 async def search_page(
     request: Request, access: Annotated[Access, needs(Permission.CLUSTER_READ)], q: str = ""
 ) -> Response:
-    """Find clusters by name and label, deployments and containers by name and image, workloads and pods by name."""
+    """Find clusters by name and label, deployments, containers, workloads and pods by name, routes by name and host."""
     wanted = q.strip()[:SEARCH_CHARACTERS]
     groups = await _groups(request, access, wanted) if wanted else []
     page: Response = request.app.state.control.web.page(
@@ -72,7 +75,19 @@ async def _groups(request: Request, access: Access, wanted: str) -> list[Group]:
             ],
         ),
         Group("Kubernetes", [_object(row, cluster) for row, cluster in objects]),
+        Group("Routes", await _routes(request, access, asked)),
     ]  # fmt: skip
+
+
+async def _routes(request: Request, access: Access, asked: ListQuery) -> list[Hit]:
+    if not access.rights.gives(Permission.ROUTE_READ):
+        return []
+    found = await request.app.state.control.routes.page(access, asked, AnyRoute())
+    rows = await rows_of(request, access, found.rows)
+    return [
+        Hit(row.route.name, route_page(row.route), row.said.tone, row.said.word, f"{row.route.host}{row.route.path}")
+        for row in rows
+    ]
 
 
 def _object(row: KubeObject, cluster: str) -> Hit:
