@@ -147,6 +147,25 @@ async def forever(stream: ApiStream, sent: Sent) -> None:
     raise EndedThere("over")
 
 
+async def test_requests_that_begin_during_a_look_at_rights_go_on(access: Access, prod: StandIn) -> None:
+    token = await user(access, "hasty", Role.VIEWER, prod)
+    is_over = asyncio.Event()
+
+    async def hint() -> None:
+        while not is_over.is_set():
+            access.running.control.bus.publish("cluster", id=prod.cluster_id)
+            await asyncio.sleep(0)
+
+    async def ask() -> set[int]:
+        return {(await access.get(PODS, token)).status for _ in range(40)}
+
+    hinting = access.owner.spawn("hints", hint())
+    answers = await asyncio.gather(ask(), ask())
+    is_over.set()
+    await hinting
+    assert answers == [{200}, {200}]
+
+
 async def opened(access: Access, token: str, path: str) -> Raw:
     client = await access.client()
     await client.send(request("POST" if "/exec?" in path else "GET", path, token, *(SPDY if "/exec?" in path else ())))

@@ -115,15 +115,18 @@ class Visits:
             _log.warning("running requests not checked", why=error.message)  # they go on until the database answers
 
     async def _recheck(self, who: _Who) -> None:
-        visits = self._running.get(who)
+        visits = tuple(self._running.get(who, ()))
         if not visits:
             return
+        asked = list({visit.place.id for visit in visits})
         async with self._control.db.read() as tx:
-            principal = await self._control.access.now(tx, next(iter(visits)).actor)
-            places = await self._places.by_id(tx, list({visit.place.id for visit in visits}))
+            principal = await self._control.access.now(tx, visits[0].actor)
+            places = await self._places.by_id(tx, asked)
         for visit in tuple(self._running.get(who, ())):
             if principal is None:
                 self._cut(visit, "unauthenticated", "the token was revoked or has expired, or its user is disabled")
+            elif visit.place.id not in asked:
+                continue  # it began meanwhile, under rights that were looked up anew for it
             elif not _may_go_on(visit, principal.rights, places.get(visit.place.id)):
                 self._cut(visit, "access_lost", "the right to this request was withdrawn while it ran")
 
