@@ -217,7 +217,7 @@ WRITES: dict[str, list[Command]] = {
     ],
     "workloads": [
         write("apply -f -", stdin=WEB),
-        write("rollout status deployment/web --timeout=60s", "order"),
+        write("rollout status deployment/web --timeout=60s", "waiting"),
         write("get deployment web", *AGES),
         write("scale deployment web --replicas=2"),
         write("scale deployment web --replicas=1 --current-replicas=7", code=1),

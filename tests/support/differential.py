@@ -31,6 +31,7 @@ _CONTAINER = re.compile(r"\b[0-9a-f]{64}\b")
 _SERVER = re.compile(r"https://127\.0\.0\.1:\d+(?:/k8s/clusters/[-a-z0-9]+)?")
 _SELECTOR = re.compile(r"fieldSelector=([^&]*)")
 _EXTRA = re.compile(r"^Extra: towline\.dev/.*\n", re.MULTILINE)
+_WAITING = re.compile(r"^Waiting for .*\n", re.MULTILINE)
 _HASH = re.compile(r"\b(pod-template-hash|controller-revision-hash)[=:] ?\"?[-0-9a-z]+")
 
 NORMALISATIONS: dict[str, Callable[[str], str]] = {
@@ -43,6 +44,7 @@ NORMALISATIONS: dict[str, Callable[[str], str]] = {
     "container ids": lambda text: _CONTAINER.sub("CONTAINER", text),
     "server": lambda text: _SERVER.sub("SERVER", text),
     "request ids": lambda text: _squeeze(_EXTRA.sub("", text)),
+    "waiting": lambda text: _WAITING.sub("", text),
     "order": lambda text: "\n".join(sorted(text.splitlines())),
 }
 
