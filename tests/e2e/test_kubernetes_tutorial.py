@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.support.pod_stack import IMAGE, PodStack
 from tests.support.product import PASSWORD
-from tests.support.tutorials import commands, first_file
+from tests.support.tutorials import commands, files
 from tests.testbed import bases, kubectl, paths
 from tests.testbed.kubernetes import node
 from tests.testbed.kubernetes.cluster import Cluster
@@ -39,7 +39,7 @@ def here(stack: PodStack, line: str) -> str:
 def test_every_command_of_the_tutorial_works_in_its_order(stack: PodStack, tmp_path: Path) -> None:
     page = TUTORIAL.read_text()
     (tmp_path / "password.txt").write_text(PASSWORD)
-    (tmp_path / "shop.yaml").write_text(first_file(page).replace("busybox:1", "localhost/busybox:1"))
+    (tmp_path / "shop.yaml").write_text(files(page)[0].replace("busybox:1", "localhost/busybox:1"))
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "kubectl").symlink_to(stack.clients.kubectl())
     path = f"{tmp_path}/bin:{Path(sys.executable).parent}"

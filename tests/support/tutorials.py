@@ -12,8 +12,6 @@ def commands(page: str) -> list[str]:
     return [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
 
 
-def first_file(page: str) -> str:
-    """The first YAML file that the reader is told to write."""
-    found = FILE.search(page)
-    assert found, "the page has no file"
-    return found[1]
+def files(page: str) -> list[str]:
+    """The YAML files that the reader is told to write, in their order."""
+    return [str(text) for text in FILE.findall(page)]

@@ -16,6 +16,9 @@ MAX_BODY_BYTES = 1 << 50  # a petabyte: larger numbers are a slip of the pen
 MAX_RATE = 100_000.0  # requests a second of one client; more than one server answers
 MAX_NETWORKS = 1_000  # each request walks them
 MAX_USERS = 100  # each is a hash that was made by hand; more want real accounts
+MAX_HASH_KIB = 256 * 1024  # of memory for one password; agents and labels name hashes, and the edge verifies them
+MAX_HASH_WORK_KIB = 1024 * 1024  # memory times passes: about a second of a core
+MAX_HASH_LANES = 16  # threads of one verification
 MAX_HEADERS = 50
 MAX_HEADER_BYTES = 4_096  # of one value: half of the head that common servers take
 MAX_PAGE_BYTES = 64 * 1024
@@ -32,7 +35,9 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _HOST = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.\-]*[A-Za-z0-9])?(?::[0-9]{1,5})?")
 _PATH = re.compile(r"/[\x21-\x7e]*")
 _USER = re.compile(r"[^\x00-\x1f\x7f:]{1,128}")
-_HASH = re.compile(r"\$argon2id?\$[A-Za-z0-9+/=.,$\-]{20,200}")
+_HASH = re.compile(
+    r"\$argon2id?\$(?:v=\d{1,3}\$)?m=(\d{1,7}),t=(\d{1,4}),p=(\d{1,3})\$[A-Za-z0-9+/.\-]{8,90}\$[A-Za-z0-9+/.\-]{16,90}"
+)
 _RESERVED_HEADERS = frozenset(
     {
         "connection",
@@ -232,14 +237,26 @@ def _users(key: str, value: object) -> tuple[str, ...]:
         raise OptionError(key, f"holds more than {MAX_USERS} names")
     for each in found:
         name, _, secret = each.partition(":")
-        if _USER.fullmatch(name) is None or _HASH.fullmatch(secret) is None:
+        if _USER.fullmatch(name) is None or not _is_hash(secret):
             raise OptionError(key, "must hold NAME:HASH, with a hash that argon2 made")  # never the value
     return tuple(found)
+
+
+def _is_hash(text: str) -> bool:
+    """Tell whether it is a hash that can be verified at a sensible cost: whoever names it chooses what that takes."""
+    found = _HASH.fullmatch(text)
+    if found is None:
+        return False
+    memory, passes, lanes = (int(number) for number in found.groups())
+    sensible = 0 < memory <= MAX_HASH_KIB and passes > 0 and memory * passes <= MAX_HASH_WORK_KIB
+    return sensible and 0 < lanes <= MAX_HASH_LANES
 
 
 def _headers(key: str, value: object) -> tuple[tuple[str, str], ...]:
     if isinstance(value, str):
         lines = [line.partition(":") for line in value.splitlines() if line.strip()]
+        if any(not colon for _, colon, _ in lines):
+            raise OptionError(key, "must hold lines like `NAME: VALUE`")
         value = {name.strip(): rest.strip() for name, _, rest in lines}
     if isinstance(value, list | tuple):
         value = dict(value)
@@ -257,7 +274,7 @@ def _header_names(key: str, value: object) -> tuple[str, ...]:
 
 def _header_name(key: str, name: object) -> str:
     if not isinstance(name, str) or _TOKEN.fullmatch(name) is None or len(name) > 128:
-        raise OptionError(key, "must hold names of headers")
+        raise OptionError(key, "must name headers by letters, digits and dashes")
     if name.lower() in _RESERVED_HEADERS or name.lower().startswith(_RESERVED_PREFIXES):
         raise OptionError(key, f"{name} belongs to the gateway" + (", see `host`" if name.lower() == "host" else ""))
     return name

@@ -161,6 +161,7 @@ REFUSED_IN_A_SERVICE: list[tuple[Rule, str]] = [
     (Rule.PORT, "ports: ['-5:80']"),
     (Rule.PORT, "ports: ['٣:80']"),
     (Rule.LABEL, "labels: {towline.route: x}"),
+    (Rule.LABEL, "labels: {towline.routes.main.host: x}"),
     (Rule.LABEL, "labels: ['towline.route=x']"),
     (Rule.LABEL, "labels: {com.docker.compose.project: blog}"),
     (Rule.LABEL, "labels: ['com.docker.compose.project=blog']"),
@@ -410,6 +411,11 @@ def test_around_the_agents_folder_a_privileged_project_may_only_read() -> None:
 
 def test_our_own_label_is_allowed() -> None:
     assert _service("labels: {towline.files: abc}") == []
+
+
+def test_a_label_may_ask_for_a_public_name() -> None:
+    assert _service("labels: {towline.route.main.host: shop.example.com}") == []
+    assert _service("labels: ['towline.route.main.port=80']") == []
 
 
 def test_a_violation_reads_as_a_sentence() -> None:

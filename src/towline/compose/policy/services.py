@@ -13,8 +13,10 @@ from towline.compose.text import shown
 
 OWN_LABELS = "towline."
 COMPOSE_LABELS = "com.docker.compose."
-# The one label of ours in a project: the digest of the files that a service mounts, put there by `overrides`.
+# The one label that only we put into a project: the digest of the files that a service mounts, put there by `overrides`.
 FILES_LABEL = "towline.files"
+ROUTE_LABELS = "towline.route."
+"""Ask for a public name; whether it is given is decided where routes are."""
 
 _LOCAL_LOGGING = frozenset({"", "json-file", "local", "none", "journald"})
 _SAFE_SYSCTLS = ("net.", "fs.mqueue.", "kernel.msg", "kernel.sem", "kernel.shm")
@@ -164,7 +166,8 @@ def _all_labels(look: Look, path: KeyPath, body: Body) -> Iterator[Violation]:
 def _labels(look: Look, path: KeyPath, labels: Any) -> Iterator[Violation]:
     names = labels if isinstance(labels, dict) else [normal.scalar_text(item).split("=")[0] for item in as_list(labels)]
     for name in names:
-        if name.startswith((OWN_LABELS, COMPOSE_LABELS)) and name != FILES_LABEL:
+        is_open = name == FILES_LABEL or name.startswith(ROUTE_LABELS)
+        if name.startswith((OWN_LABELS, COMPOSE_LABELS)) and not is_open:
             yield look.finding((*path, name), Rule.LABEL, f"the label {shown(name)} is reserved", "use another prefix")
 
 
