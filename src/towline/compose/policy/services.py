@@ -13,7 +13,7 @@ from towline.compose.text import shown
 
 OWN_LABELS = "towline."
 COMPOSE_LABELS = "com.docker.compose."
-# The one label that only we put into a project: the digest of the files that a service mounts, put there by `overrides`.
+# The one label that only we put into a project: the digest of the files that a service mounts; see `overrides`.
 FILES_LABEL = "towline.files"
 ROUTE_LABELS = "towline.route."
 """Ask for a public name; whether it is given is decided where routes are."""
