@@ -54,6 +54,26 @@ class _Sink(Feed[Any]):
         return not self._was_read or now - since >= seconds
 
 
+class _Namespaces:
+    """Several namespaces as one: read once all of them were looked at, and denied when none of them may be read."""
+
+    def __init__(self, names: tuple[str, ...], turned: TurnedOne) -> None:
+        self._tell = turned
+        self._unread = set(names)
+        self._readable: set[str] = set()
+
+    def turned(self, name: str, state: State, reason: str) -> None:
+        if state is State.FOLLOWING:
+            self._readable.add(name)
+        elif state is State.DENIED:
+            self._readable.discard(name)
+        else:
+            return
+        self._unread.discard(name)
+        if not self._unread:
+            self._tell(State.FOLLOWING if self._readable else State.DENIED, reason)
+
+
 class Follower:
     """Fills shelves. Args: patterns: of the namespaces that the host's policy lets be published."""
 
@@ -102,11 +122,11 @@ class Follower:
 
     async def _follow_named(self, source: Source[Any], shelf: Shelf[Any], names: tuple[str, ...]) -> None:
         """Follow one kind in some namespaces, until all of them may be read at once."""
-        unread = set(names)
+        told = _Namespaces(names, partial(self._turned, source.kind))
         async with TaskOwner(f"routes-{source.kind}") as owner:
             for name in names:
-                turned = partial(self._turned_in, source.kind, name, unread)
-                owner.spawn(name, self._follow_one(replace(source, namespace=name), shelf, turned))
+                one = replace(source, namespace=name)
+                owner.spawn(name, self._follow_one(one, shelf, partial(told.turned, name)))
             while not await self._may_read(source):
                 await self._clock.sleep(self._pause())
         shelf.clear()
@@ -117,13 +137,6 @@ class Follower:
             turned(State.DENIED, await self._watch(source, sink))
             sink.clear()
             await self._clock.sleep(self._pause())
-
-    def _turned_in(self, kind: str, name: str, unread: set[str], state: State, reason: str) -> None:
-        """A namespace that may not be read has nothing in it."""
-        if state in (State.FOLLOWING, State.DENIED):
-            unread.discard(name)
-            if not unread:
-                self._turned(kind, State.FOLLOWING, reason)
 
     def _named(self) -> tuple[str, ...]:
         """Return the namespaces to read one by one: those of the policy, else the agent's own."""

@@ -293,6 +293,18 @@ async def test_agent_with_rights_in_its_namespace_alone_follows_that(tmp_path):
         assert play.routes.is_private is True
 
 
+async def test_right_that_comes_later_makes_what_was_there_no_news(tmp_path):
+    """An agent in a pod that was updated before its manifest: its own namespace is no more readable than the rest."""
+    (tmp_path / "namespace").write_text("towline")
+    narrow = "/apis/gateway.networking.k8s.io/v1/namespaces/towline/httproutes"
+    lists = [DENIED, DENIED, page([HTTP_ROUTE]), page([HTTP_ROUTE]), watch()]
+    async with Play(None, tmp_path, routes=lists, **{narrow: [DENIED] * 9}) as play:
+        assert [message.sources for message in await play.told()] == [("ingress",)]
+        messages = await play.told(300)
+        assert (messages[0].full, messages[0].sources) == (True, ("httproute", "ingress"))
+        assert refs(messages[:1]) == ["httproute/shop/web/r.example.com/prefix/"]
+
+
 async def test_services_are_kept_for_streams():
     async with Play(services=[page([controller()]), watch()]) as play:
         await play.told()
