@@ -5,9 +5,9 @@ What the options do is in `published`; which route has which is the router's bus
 """
 
 import ipaddress
-import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
@@ -175,7 +175,7 @@ def _number(low: float, high: float) -> Callable[[str, object], float]:
     def read(key: str, value: object) -> float:
         if isinstance(value, str):
             value = _as_number(key, value)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float):
             raise OptionError(key, "must be a number")
         if value != 0 and not low <= value <= high:
             raise OptionError(key, f"must be 0, or between {low:g} and {high:g}")
@@ -259,7 +259,8 @@ def _headers(key: str, value: object) -> tuple[tuple[str, str], ...]:
             raise OptionError(key, "must hold lines like `NAME: VALUE`")
         value = {name.strip(): rest.strip() for name, _, rest in lines}
     if isinstance(value, list | tuple):
-        value = dict(value)
+        with suppress(TypeError, ValueError):  # then it is still a list, and refused
+            value = dict(value)
     if not isinstance(value, Mapping) or len(value) > MAX_HEADERS:
         raise OptionError(key, f"must be at most {MAX_HEADERS} headers")
     return tuple((_header_name(key, name), _header_value(key, text)) for name, text in value.items())

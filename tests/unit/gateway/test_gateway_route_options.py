@@ -60,6 +60,11 @@ def test_labels_say_the_same_in_texts() -> None:
         ("allow", ["10.0.0.0/8"] * 1001),
         ("deny", 5),
         ("basic_auth", ["ann:secret"]),
+        ("rate_limit", 10**400),
+        ("rate_limit", float("nan")),
+        ("set_request_headers", ["abc"]),
+        ("set_request_headers", [1]),
+        ("set_request_headers", [[[], "x"]]),
         ("basic_auth", [f"a\nb:{HASH}"]),
         ("set_request_headers", {"X A": "b"}),
         ("set_request_headers", {"X-A": "b\r\nX-B: c"}),
@@ -86,3 +91,12 @@ def test_what_is_none_is_refused_by_name(key: str, value: object) -> None:
 
 def test_hashes_and_pages_stay_out_of_the_representation() -> None:
     assert "argon2" not in repr(parse_options({"basic_auth": [f"ann:{HASH}"]}))
+
+
+@pytest.mark.parametrize(
+    "cost", ["m=4194304,t=1,p=1", "m=65536,t=9999,p=4", "m=8192,t=1,p=500", "m=0,t=1,p=1", "t=3,m=65536"]
+)
+def test_hash_that_would_cost_seconds_or_gigabytes_to_verify_is_none(cost: str) -> None:
+    with pytest.raises(OptionError) as caught:
+        parse_options({"basic_auth": [f"ann:$argon2id$v=19${cost}$c29tZXNhbHRzb21lc2FsdA${'A' * 43}"]})
+    assert caught.value.key == "basic_auth"
