@@ -11,6 +11,8 @@ from towline.wire.http1_lines import IDENTITY_PREFIXES
 
 _NONE = Framing.NONE
 _FRAMES = HOP_BY_HOP | {b"content-length"}
+OWN_COOKIES = b"__Host-towline"
+"""Begins the names of all cookies of ours: the dashboard's, and those of visits to published services."""
 
 
 def upstream_head(head: RequestHead, peer: Peer, request_id: str, *, host: bytes | None, is_api: bool) -> bytes:
@@ -20,9 +22,12 @@ def upstream_head(head: RequestHead, peer: Peer, request_id: str, *, host: bytes
     its own; targets never do.
     """
     public_host = head.authority if peer.trusted_proxy else head.host_field
+    block = head.lines.plain_block(head.connection)
+    if not is_api and OWN_COOKIES in block:
+        block = without_own_cookies(block)  # whoever runs the target could use them elsewhere on the same host
     parts = [
         b"%s %s HTTP/1.1\r\nHost: %s\r\n" % (head.method, head.target, host or public_host),
-        head.lines.plain_block(head.connection),
+        block,
         b"X-Request-Id: %s\r\nX-Forwarded-Host: %s\r\n" % (request_id.encode("ascii"), public_host),
     ]
     if is_api:
@@ -38,6 +43,20 @@ def upstream_head(head: RequestHead, peer: Peer, request_id: str, *, host: bytes
         parts.append(b"Connection: Upgrade\r\nUpgrade: %s\r\n" % head.upgrade)
     parts.append(b"\r\n")
     return b"".join(parts)
+
+
+def without_own_cookies(block: bytes) -> bytes:
+    """Return whole field lines without the cookies that are meant for us alone."""
+    lines = []
+    for line in block.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"cookie":
+            pairs = [pair.strip() for pair in value.split(b";")]
+            kept = [pair for pair in pairs if pair and not pair.startswith(OWN_COOKIES)]
+            line = b"Cookie: " + b"; ".join(kept) if kept else b""
+        if line:
+            lines.append(line + b"\r\n")
+    return b"".join(lines)
 
 
 def _framing(head: RequestHead) -> bytes:

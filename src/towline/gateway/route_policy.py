@@ -130,14 +130,12 @@ class RoutePolicy:
 
     def request_head(self, head: bytes, visitor: Visitor) -> bytes:
         """Rewrite a whole head that goes to the target."""
-        if not self._request and not visitor.name and not self.options.sign_in:
+        if not self._request and not visitor.name:
             return head
         first, _, rest = head[:-2].partition(b"\r\n")
         block = self._request.lines(rest)
         if self._auth is not None:
             block = _without(block, b"authorization")  # the password of the gateway is none of the target's business
-        if self.options.sign_in:
-            block = _without_visit_cookie(block)
         if visitor.name:
             block += b"X-Forwarded-User: %s\r\n" % _plain(visitor.name)
         return b"%s\r\n%s\r\n" % (first, block)
@@ -235,18 +233,6 @@ def _slow_down(seconds: float) -> Answer:
 
 def _without(block: bytes, name: bytes) -> bytes:
     return _Rewrite(frozenset({name}), b"").lines(block)
-
-
-def _without_visit_cookie(block: bytes) -> bytes:
-    lines = []
-    for line in block.split(b"\r\n"):
-        if name_of(line) == b"cookie":
-            pairs = [pair.strip() for pair in line.partition(b":")[2].split(b";")]
-            kept = [pair for pair in pairs if pair and pair.partition(b"=")[0] != VISIT_COOKIE]
-            line = b"Cookie: " + b"; ".join(kept) if kept else b""
-        if line:
-            lines.append(line + b"\r\n")
-    return b"".join(lines)
 
 
 def _plain(name: str) -> bytes:

@@ -99,6 +99,25 @@ async def test_ticket_is_good_once_and_in_the_browser_that_began_alone(tmp_path:
         assert (await again.browse(f"{parts.path}?{parts.query}")).status_code == 403
 
 
+async def test_ticket_of_a_path_goes_to_the_route_of_that_path_alone(tmp_path: Path) -> None:
+    async with visiting(tmp_path, Role.VIEWER) as visit:
+        dora = await visit.scene.app.user("doris", Role.DEPLOYER)
+        target = (await dora.get("/api/v1/routes/web")).json()["targets"][0]["to"]
+        body = {"name": "admin", "to": target, "host": HOST, "path": "/admin", "options": {"sign_in": True}}
+        assert (await dora.post("/api/v1/routes", json=body)).status_code == 201
+        assert (await dora.patch("/api/v1/routes/web", json={"options": {"sign_in": None}})).status_code == 200
+        await visit.scene.settled()
+        parts = urlsplit(await visit.ticket("/admin/x"))
+        assert parts.path == "/admin/.towline/visit"
+        seen = await visit.browse("/")
+        assert seen.status_code == 200
+        assert "towline" not in seen.text
+        entered = await visit.browse(f"{parts.path}?{parts.query}")
+        assert (entered.status_code, entered.headers["location"]) == (303, "/admin/x")
+        assert "X-Forwarded-User: vera\r\n" in (await visit.browse("/admin/x")).text
+        assert "towline" not in (await visit.browse("/")).text
+
+
 async def test_signing_out_ends_the_visit(tmp_path: Path) -> None:
     async with visiting(tmp_path, Role.VIEWER) as visit:
         parts = urlsplit(await visit.ticket())

@@ -81,3 +81,11 @@ def test_answer_keeps_its_fields_but_those_of_its_hop() -> None:
         b"Content-Length: 5\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\n"
     )
     assert answer_lines(answer) == b"Server:x\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nX_Odd: 1\r\n"
+
+
+def test_cookies_of_our_own_reach_no_target_and_all_others_do() -> None:
+    mine = b"Cookie: a=1; __Host-towline=s; __Host-towline-visit=v; b=2; __Host-towline-state=t"
+    assert b"\r\nCookie: a=1; b=2\r\n" in sent(mine)
+    assert b"towline" not in sent(mine)
+    assert b"Cookie" not in sent(b"Cookie: __Host-towline-state=t")
+    assert mine in sent(mine, is_api=True)

@@ -1,7 +1,7 @@
 """Signing in to published routes with the platform's users, without ever showing them the dashboard's cookie.
 
     published host                      dashboard                         published host
-    GET /x, no visit cookie  ──302──▶   GET /visit?route&host&state&to ──303──▶  GET /.towline/visit?ticket&to
+    GET /x, no visit cookie  ──302──▶   GET /visit?route&host&state&to ──303──▶  GET PATH/.towline/visit?ticket&to
     sets the state cookie               who is signed in, may they?        ticket + state cookie, once
                                                                            sets the visit cookie ──303──▶ /x
 
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 router = APIRouter(include_in_schema=False)
 Self = Annotated[Access, needs(Permission.SELF)]
 
-OWN_PREFIX = b"/.towline/"
 TICKET_PATH = b"/.towline/visit"
+"""Ends the path that redeems tickets; the route's own path stands before it: no other route's target sees a ticket."""
 STATE_COOKIE = b"__Host-towline-state"
 PURPOSE = "route-visit"
 TICKET_SECONDS = 30
@@ -60,6 +60,7 @@ MAX_KNOWN = 10_000
 MAX_TO_BYTES = 2_048
 
 _STATE = re.compile(rb"[A-Za-z0-9_-]{43}")
+_FIRST_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
 _NEEDS_HTTPS = Answer(403, "https_wanted", "signing in needs HTTPS")
 _UNAUTHENTICATED = Answer(401, "sign_in_wanted", "open this address in a browser and sign in first")
@@ -80,7 +81,7 @@ class Visits:
     # what the edge asks
 
     def recall(self, head: RequestHead, route: ToTarget) -> Visitor | None:
-        if head.target.startswith(OWN_PREFIX):
+        if head.path.endswith(TICKET_PATH):
             return None
         cookie = cookie_of(head, VISIT_COOKIE)
         if cookie is None:
@@ -91,7 +92,7 @@ class Visits:
     async def admit(self, head: RequestHead, peer: Peer, route: ToTarget) -> Visitor | Answer:
         if not peer.is_secure:
             return _NEEDS_HTTPS
-        if head.path == TICKET_PATH:
+        if head.path.endswith(TICKET_PATH):
             return await self._redeem(head, route)
         cookie = cookie_of(head, VISIT_COOKIE)
         session_id = self._open(cookie, head.host, route.id) if cookie is not None else ""
@@ -122,8 +123,7 @@ class Visits:
         return _redirect(302, location, _cookie(STATE_COOKIE, state, STATE_SECONDS))
 
     async def _redeem(self, head: RequestHead, route: ToTarget) -> Answer:
-        asked = parse_qs(head.target.partition(b"?")[2].decode("ascii"), max_num_fields=4)
-        ticket, to = asked.get("ticket", [""])[0], asked.get("to", ["/"])[0]
+        ticket, to = _asked(head)
         state = cookie_of(head, STATE_COOKIE)
         if state is None or not secrets.is_well_formed(ticket, ("twt",)):
             return _BAD_TICKET
@@ -170,11 +170,14 @@ class Visits:
 
     # what the dashboard does
 
-    async def ticket(self, access: Access, route_id: str, host: str, state: str) -> str:
-        """Return a ticket for a route that the actor may see. Raises: ApiError: route_not_found, invalid."""
+    async def ticket(self, access: Access, route_id: str, host: str, state: str) -> tuple[str, str]:
+        """Return a ticket for a route that the actor may see, and the path that redeems it.
+
+        Raises: ApiError: route_not_found, invalid.
+        """
         view = await self._control.routes.get(access, route_id)
         row = view.row
-        if not access.actor.session_id or not _answers_for(row.host, host) or not row.options.get("sign_in"):
+        if not access.actor.session_id or not answers_for(row.host, host) or not row.options.get("sign_in"):
             raise ApiError(ErrorCode.INVALID, "nobody signs in to this address here")
         ticket = secrets.mint("twt")
         async with self._control.db.begin() as tx:
@@ -191,7 +194,7 @@ class Visits:
                 tx, access.actor, action="route.visit", target_kind="route", target_id=row.id, target_name=row.name,
                 detail={"host": host},
             )  # fmt: skip
-        return ticket
+        return ticket, f"{row.path.rstrip('/')}{TICKET_PATH.decode()}"
 
 
 @router.get("/visit")
@@ -205,23 +208,34 @@ async def visit(
 ) -> Response:
     """Send whoever is signed in back to a published service, with a ticket for it."""
     control: ControlPlane = request.app.state.control
-    ticket = await control.visits.ticket(access, route, host, state)
+    ticket, path = await control.visits.ticket(access, route, host, state)
     query = urlencode({"ticket": ticket, "to": to})
-    url = f"https://{host}{control.gateway.port_suffix()}{TICKET_PATH.decode()}?{query}"
+    url = f"https://{host}{control.gateway.port_suffix()}{path}?{query}"
     return RedirectResponse(
         url, status_code=303, headers={"cache-control": "no-store", "referrer-policy": "no-referrer"}
     )
 
 
-def _answers_for(pattern: str, host: str) -> bool:
+def answers_for(pattern: str, host: str) -> bool:
+    """Tell whether a route's name covers a host; what is no host name would lead its browser anywhere."""
     if pattern.startswith("*."):
-        return host.partition(".")[2] == pattern[2:] and bool(host.partition(".")[0])
+        first, _, rest = host.partition(".")
+        return rest == pattern[2:] and _FIRST_LABEL.fullmatch(first) is not None
     return bool(pattern) and pattern == host
+
+
+def _asked(head: RequestHead) -> tuple[str, str]:
+    """Return the ticket that a request brings, and where its visit goes on; empty texts for what nobody sent."""
+    try:
+        asked = parse_qs(head.target.partition(b"?")[2].decode("ascii"), max_num_fields=4)
+    except ValueError:
+        return "", ""
+    return asked.get("ticket", [""])[0], asked.get("to", ["/"])[0]
 
 
 def _back(to: str) -> str:
     """Return where a visit goes on: an address on the same host, and not the one that redeems tickets."""
-    return "/" if to.startswith(OWN_PREFIX.decode()) or local_path(to) != to else to
+    return "/" if to.partition("?")[0].endswith(TICKET_PATH.decode()) or local_path(to) != to else to
 
 
 def _hash(state: bytes) -> str:
