@@ -16,7 +16,10 @@ from towline.control.recordings.models import Recording, RecordingPolicy
 
 
 def visible(access: Access) -> ColumnElement[bool]:
-    """Return the condition for what somebody may play: their own sessions, and those of places that they answer for."""
+    """Return the condition for what somebody may play: their own sessions, and those of places that they answer for.
+
+    A limited token is not its user: what was shown elsewhere, under other rights, is none of its own.
+    """
     others = access.scope(Permission.RECORDING_READ).clause(
         cluster_id=Recording.cluster_id,
         matches_selector=carrier(Recording.cluster_id),
@@ -24,6 +27,8 @@ def visible(access: Access) -> ColumnElement[bool]:
         namespace=Recording.namespace,
     )
     own = and_(Recording.user_id == access.actor.user_id, Recording.user_id != "")
+    if access.rights.limit is not None:
+        own = and_(own, Recording.token_id == access.actor.token_id, Recording.token_id != "")
     return and_(Recording.org_id == access.org_id, or_(own, others))
 
 
