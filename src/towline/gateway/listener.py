@@ -21,7 +21,7 @@ from towline.gateway.errors import SPEAK_HTTPS, error_answer
 from towline.gateway.forwarded import plain_address, source_key
 from towline.gateway.interfaces import HelloReader, Peer, TlsProvider, ToTarget
 from towline.gateway.options import EdgeOptions
-from towline.wire.client_hello import MAX_HELLO_BYTES, HelloError, parse
+from towline.wire.client_hello import MAX_HELLO_BYTES, HelloError, missing, parse
 
 ACCEPT_BATCH = 64  # connections accepted in one turn, so that a flood of them does not stop everything else
 ACCEPT_PAUSE = 0.5  # seconds without accepting after the process ran out of room
@@ -200,7 +200,8 @@ class Listener:
     ) -> None:
         """Look at the ClientHello without taking it from the socket, and wait for the rest of one that is not whole.
 
-        The kernel wakes us for more bytes than there were, not for the same ones again (SO_RCVLOWAT, socket(7)).
+        The kernel wakes us when as many have come as are missing at least, not for the same ones again (SO_RCVLOWAT,
+        socket(7)).
         """
         assert self._hellos is not None and self._tls is not None
         chosen: ssl.SSLContext | ToTarget | None = None
@@ -210,7 +211,8 @@ class Listener:
             data = sock.recv(MAX_HELLO_BYTES, socket.MSG_PEEK)
             hello = parse(data)
             if hello is None and len(data) > seen:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(data) + 1)
+                enough = min(len(data) + missing(data), MAX_HELLO_BYTES)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, enough)
                 self._await_hello(sock, peer, source, len(data), deadline)
                 return
             chosen = self._hellos.choose(hello) if hello is not None else None

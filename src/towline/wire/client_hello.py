@@ -43,16 +43,25 @@ def parse(data: bytes) -> ClientHello | None:
     `data` is what arrived so far, from the first byte on; what follows the ClientHello is ignored.
     """
     message = _message(data)
-    return None if message is None else _read_hello(_Reader(message))
+    return None if isinstance(message, int) else _read_hello(_Reader(message))
 
 
-def _message(data: bytes) -> bytes | None:
-    """Return the first handshake message, out of as many records as it takes; None while it is not whole."""
+def missing(data: bytes) -> int:
+    """Return how many bytes have to come at least before another look is worth it. Raises: HelloError.
+
+    A hello that comes a byte at a time, in records of one byte, would else be read from the start for each of them.
+    """
+    message = _message(data)
+    return message if isinstance(message, int) else 0
+
+
+def _message(data: bytes) -> bytes | int:
+    """Return the first handshake message, out of as many records as it takes, or how many bytes it lacks at least."""
     body, at, wanted = b"", 0, None
     while wanted is None or len(body) < wanted:
         if at + RECORD_HEAD_BYTES > len(data):
             _check_length(data)
-            return None
+            return _lacking(body, wanted)
         if data[at] != _RECORD_HANDSHAKE or data[at + 1] != _MAJOR_VERSION:
             raise HelloError("not a TLS handshake record")
         length = int.from_bytes(data[at + 3 : at + RECORD_HEAD_BYTES], "big")
@@ -64,9 +73,13 @@ def _message(data: bytes) -> bytes | None:
             wanted = _length(body)
         if end > len(data) and (wanted is None or len(body) < wanted):
             _check_length(data)
-            return None
+            return _lacking(body, wanted)
         at = end
     return body[MESSAGE_HEAD_BYTES:wanted]
+
+
+def _lacking(body: bytes, wanted: int | None) -> int:
+    return max(1, (wanted or MESSAGE_HEAD_BYTES) - len(body))
 
 
 def _length(body: bytes) -> int:

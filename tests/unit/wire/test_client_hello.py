@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towline.wire.client_hello import MAX_HELLO_BYTES, ClientHello, HelloError, parse
+from towline.wire.client_hello import MAX_HELLO_BYTES, ClientHello, HelloError, missing, parse
 
 
 def hello(name: str | None = "shop.example.test", protocols: tuple[str, ...] = ("h2", "http/1.1")) -> bytes:
@@ -108,3 +108,16 @@ def test_a_changed_byte_never_breaks_the_reader(place: int, value: int) -> None:
     data[place % len(data)] = value
     with suppress(HelloError):
         parse(bytes(data))
+
+
+@pytest.mark.parametrize("size", [1, 3, 2000])
+def test_a_hello_that_comes_bit_by_bit_is_read_some_fifty_times_at_most(size: int) -> None:
+    data = in_records(hello(), size)
+    there, looks = 0, 0
+    while lacking := missing(data[:there]):
+        assert parse(data[:there]) is None
+        there += lacking
+        looks += 1
+    assert parse(data[:there]) == parse(hello())
+    assert there <= len(data)
+    assert looks <= 60
