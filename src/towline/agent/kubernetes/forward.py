@@ -78,6 +78,7 @@ class KubeServer:
             await until_over(*far.both)
         finally:
             del self._running[far]
+            far.both = ()
 
     def _look_later(self) -> None:
         if self._timer is None and self._running:
@@ -235,6 +236,7 @@ class FarEnd(Bridge):
         self._conversation = conversation
         self._clock = clock
         self.both: tuple[Bridge, ...] = (self,)
+        """Emptied at last: a circle would keep the connection's buffers until the collector looks at old objects."""
         self.is_full = False
         """More waits here than the API server takes."""
         self.is_held = False

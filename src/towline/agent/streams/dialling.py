@@ -116,7 +116,10 @@ async def dial_first(
         raise Refused("timeout", f"{late} did not answer within {CONNECT_TIMEOUT:g} s") from error
     if far is None:
         raise failures[0]
-    await until_over(*far.both)
+    try:
+        await until_over(*far.both)
+    finally:
+        far.both = ()
 
 
 async def _dial(incoming: IncomingStream, address: str, port: int, tls: Encryption | None) -> FarEnd:
@@ -142,6 +145,7 @@ class FarEnd(Bridge):
         self._incoming = incoming
         self._place = place
         self.both: tuple[Bridge, ...] = (self,)
+        """Emptied at last: a circle would keep the connection's buffers until the collector looks at old objects."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

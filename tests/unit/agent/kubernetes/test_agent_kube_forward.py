@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import gc
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -402,3 +404,41 @@ async def test_reasons_of_the_agent_reach_the_opener_as_codes(bed: Bed, failure:
     with pytest.raises(TargetRefused) as refused:
         await bed.open()
     assert (refused.value.code, refused.value.reason) == (code, str(failure))
+
+
+async def opener_aborts(bed: Bed, stream: TunnelStream, api: ScriptedApi) -> None:
+    stream.abort("gone")
+
+
+async def opener_ends(bed: Bed, stream: TunnelStream, api: ScriptedApi) -> None:
+    api.send(OK)
+    assert await stream.read() == OK
+    await stream.aclose()
+
+
+async def api_ends(bed: Bed, stream: TunnelStream, api: ScriptedApi) -> None:
+    api.lose(None)
+
+
+async def link_is_lost(bed: Bed, stream: TunnelStream, api: ScriptedApi) -> None:
+    bed.pair.agent.channel.abort("lost")
+
+
+@pytest.mark.parametrize("end", [opener_aborts, opener_ends, api_ends, link_is_lost])
+async def test_connection_that_is_over_is_freed_at_once(bed: Bed, end: Callable[..., Awaitable[None]]) -> None:
+    """A TLS connection holds half a megabyte, and the collector looks at those that lived for long about never."""
+    gc.collect()
+    gc.disable()
+    try:
+        stream, api = await bed.open(GET)
+        await end(bed, stream, api)
+        del stream
+        assert await bed.over()
+        await settle()
+        bed.apis.clear()
+        del api.far
+        left = weakref.ref(api)
+        del api
+        assert left() is None
+    finally:
+        gc.enable()
