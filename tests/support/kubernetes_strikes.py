@@ -15,12 +15,11 @@ from typing import Any
 
 import yaml
 from tests.support.chaos import Relay
-from tests.support.pod_stack import PodStack
+from tests.support.pod_stack import IMAGE, PodStack
 from tests.support.product import wait_for
 from tests.testbed import bases, paths
 from tests.testbed.kubernetes import configuration, node, program
 
-IMAGE = "towline-test/agent-soak:1"
 NAMESPACE, CLUSTER = "soak-agent", "soaked"
 ACCOUNT_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 TOKEN_SECRET = "rotated-token"
@@ -52,15 +51,18 @@ class Held:
 class SoakBed(PodStack):
     """See the module."""
 
-    image = IMAGE
     cluster_name = CLUSTER
     token_number = 0
 
     # -- life ------------------------------------------------------------------------------------
 
-    def bring_up(self) -> None:
-        """Have the image, and the pod joined by way of the relay."""
+    @staticmethod
+    def build() -> None:
+        """Have the image, which other tests build too."""
         bases.build(paths.PROJECT / "build" / "Dockerfile", IMAGE)
+
+    def bring_up(self) -> None:
+        """Have the pod, of an image that was built, joined by way of the relay."""
         node.load(self.cluster, IMAGE)
         self.relay = Relay(self.port, configuration.NODE_ADDRESS)
         line = f"https://{configuration.NODE_ADDRESS}:{self.relay.port}"

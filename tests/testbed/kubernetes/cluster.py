@@ -119,14 +119,17 @@ class Cluster:
             "--audit-log-path=log/audit.log",
         ]
 
-    def down(self) -> None:
-        """End every process and pod, and remove the cluster's folder, networks and rules."""
+    def down(self, *, timeout: float = processes.STOP_TIMEOUT) -> None:
+        """End every process and pod, and remove the cluster's folder, networks and rules.
+
+        Args: timeout: seconds that each process has to end by itself; an API server waits for all who watch.
+        """
         from tests.testbed.kubernetes import node
 
         if node.exists(self):
-            node.drain(self)
+            node.drain(self, timeout=timeout)
         for name in CONTROL_PLANE:
-            self.stop(name)
+            self.stop(name, timeout=timeout)
         if node.exists(self):
             node.remove(self, program.build())
         shutil.rmtree(self.home, ignore_errors=True)

@@ -85,10 +85,10 @@ def _import(cluster: Cluster, archive: Path, name: str) -> None:
         raise processes.DidNotStart(f"could not load {name}: {done.stderr.strip()}")
 
 
-def drain(cluster: Cluster) -> None:
+def drain(cluster: Cluster, *, timeout: float = processes.STOP_TIMEOUT) -> None:
     """Stop the node's own processes first, so that nobody starts the pods again."""
     for name in ("kubelet", "kube-proxy"):
-        cluster.stop(name)
+        cluster.stop(name, timeout=timeout)
 
 
 def remove(cluster: Cluster, tools: Path) -> None:
