@@ -45,7 +45,7 @@ bench: testbed ## measure; writes docs/benchmarks.md
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 soak: testbed ## run the long proofs: kills, cuts, idle hours, fuzzing
-	@$(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
+	@$(BIN)/python -m pytest -m soak --timeout=0 -o faulthandler_timeout=0 $(ARGS)
 
 docs: install ## write docs/reference anew from the code
 	@$(BIN)/python -m scripts.make_reference
