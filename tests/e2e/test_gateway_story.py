@@ -38,6 +38,15 @@ services:
       towline.route.main.host: label.{DOMAIN}
       towline.route.main.port: "80"
 """
+CONTROLLER = r"""
+mkdir -p /www/cgi-bin
+cat > /www/cgi-bin/host <<'END'
+#!/bin/sh
+printf 'Content-Type: text/plain\r\n\r\n'; echo "$HTTP_HOST"
+END
+chmod +x /www/cgi-bin/host
+exec httpd -f -p 8080 -h /www
+"""
 
 
 def ingress(name: str) -> dict[str, Any]:
@@ -77,11 +86,43 @@ def story(
             yield stack
 
 
+@pytest.fixture
+def controller(story: GatewayStack) -> Iterator[str]:
+    """What looks like ingress-nginx, and answers with the Host that it is asked for. Returns: its class."""
+    container = objects.container("main", "sh", "-c", CONTROLLER)
+    pod = objects.named("Pod", "controller", spec={"containers": [container], "terminationGracePeriodSeconds": 0})
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}]
+    service = objects.named(
+        "Service", "ingress-nginx-controller", spec={"selector": {"app": "controller"}, "ports": ports}
+    )
+    kind = objects.named(
+        "IngressClass", NAMESPACE, version="networking.k8s.io/v1", spec={"controller": "k8s.io/ingress-nginx"}
+    )
+    direct = story.direct()
+    direct.succeed("apply", "-f", "-", stdin=json.dumps(kind))
+    direct.succeed("apply", "-n", NAMESPACE, "-f", "-", stdin=objects.as_list([pod, service]))
+    direct.succeed("-n", NAMESPACE, "wait", "--for=condition=Ready", "--timeout=60s", "pod/controller", timeout=70)
+    yield NAMESPACE
+    direct.succeed("-n", NAMESPACE, "delete", "service/ingress-nginx-controller", "pod/controller")
+    direct.succeed("delete", "ingressclass", NAMESPACE)
+
+
 def seconds_until(condition: Callable[[], bool], what: str) -> float:
     """Wait. Returns: how long that took."""
     began = time.monotonic()
     wait_for(condition, what, SOON)
     return time.monotonic() - began
+
+
+def assert_soon(story: GatewayStack, host: str, path: str, body: bytes) -> None:
+    """Wait for an answer; what came instead is said at the end."""
+
+    def answered() -> bool:
+        found = story.answer(host, path)
+        assert found.body == body, (found, story.route(host))
+        return True
+
+    wait_for(answered, f"{host}{path}", SOON)
 
 
 def is_certified(story: GatewayStack, host: str) -> bool:
@@ -138,6 +179,17 @@ def test_an_ingress_is_routed_within_a_second_certified_within_ten_and_gone_with
     print(f"routed after {routed:.2f} s, certified after {certified:.2f} s, gone after {gone:.2f} s")
     assert max(routed, gone) < ROUTED_WITHIN
     assert certified < CERTIFIED_WITHIN
+
+
+def test_an_ingress_of_a_controller_goes_there_with_its_host(story: GatewayStack, controller: str) -> None:
+    host = f"ruled.{DOMAIN}"
+    body = ingress("ruled")
+    body["spec"]["ingressClassName"] = controller
+    apply(story, body)
+    assert_soon(story, host, "/cgi-bin/host", f"{host}\n".encode())
+    assert story.route(host)["targets"][0]["to"] == f"service/{NAMESPACE}/ingress-nginx-controller:80"
+    story.direct().succeed("-n", NAMESPACE, "delete", "ingress", "ruled")
+    wait_for(lambda: story.answer(host).status == 404, "the end of the route", SOON)
 
 
 def test_a_label_of_a_compose_service_is_routed_and_gone_with_it(story: GatewayStack, tmp_path: Path) -> None:
