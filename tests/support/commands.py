@@ -101,6 +101,8 @@ class Terminal:
         self.seen = b""
         self._ours, theirs = pty.openpty()
         self.resize(columns, rows)
+        self.first_modes = self.modes()
+        """Before the program began."""
         environment = product.environment | {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
         self._process = subprocess.Popen(
             argv, env=environment, cwd=product.folder, stdin=theirs, stdout=theirs,
@@ -115,6 +117,9 @@ class Terminal:
     def modes(self) -> list[Any]:
         """How the terminal treats what passes; a program that made it raw has to undo that."""
         return termios.tcgetattr(self._ours)
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
