@@ -20,11 +20,14 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 FAILED = "/clusters/warehouse-hamburg-storage/deployments/shop"
 GOOD = "/clusters/edge-1/deployments/shop"
-PLACES = ("/fleet", "/deployments", "/jobs", "/access?tab=tokens", "/settings", "/search?q=shop", "/clusters/edge-1")
+PLACES = (
+    "/fleet", "/deployments", "/jobs", "/access?tab=tokens", "/settings", "/search?q=shop",
+    "/routes", "/domains", "/certificates", "/clusters/edge-1",
+)  # fmt: skip
 PAGES = (
     *PLACES, "/fleet/join", "/fleet/join/kubernetes", "/clusters/edge-1/settings", "/clusters/edge-2",
     "/deployments/new?sample=1", GOOD, FAILED, f"{GOOD}/edit", f"{FAILED}/revisions", f"{FAILED}/revisions/2",
-    f"{GOOD}/settings", "/access", "/access?tab=join", "/audit",
+    f"{GOOD}/settings", "/access", "/access?tab=join", "/audit", "/routes/new", "/clusters/edge-1/routes",
 )  # fmt: skip
 NEEDS_AGENT = (f"{GOOD}/logs", f"{GOOD}/terminal")
 FAST_SECONDS = 0.1
@@ -98,7 +101,7 @@ def test_pages_are_read_and_forms_work_without_scripts(chromium: Browser, server
         expect(page.locator("#fleet tbody tr")).to_have_count(1)
         page = window.open("/clusters/edge-2/settings")
         page.get_by_label("Labels").fill("env=staging,site=oslo")
-        page.get_by_role("button", name="Save").click()
+        page.get_by_role("button", name="Save", exact=True).click()
         expect(page.get_by_role("status").first).to_contain_text("saved")
         expect(page.locator("#cluster-head")).to_contain_text("site=oslo")
         page = window.open("/access")
@@ -120,8 +123,11 @@ ACTIONS = {
         "Redeploy": Role.DEPLOYER,
         "Edit and deploy": Role.DEPLOYER,
     },
-    "/clusters/edge-1": {"Adopt": Role.DEPLOYER, "Deploy a project": Role.DEPLOYER},
+    "/clusters/edge-1": {"Adopt": Role.DEPLOYER, "Deploy a project": Role.DEPLOYER, "Publish a service": Role.DEPLOYER},
     "/access?tab=users": {"Add a user": Role.ADMIN},
+    "/routes": {"Publish a service": Role.DEPLOYER},
+    "/domains": {"Add a domain": Role.ADMIN},
+    "/certificates": {"Upload a certificate": Role.ADMIN},
 }
 
 

@@ -77,6 +77,11 @@ class PageServer:
             self._ready.set()
             await self._stop.wait()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The server's."""
+        return self._loop
+
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT)
