@@ -261,6 +261,12 @@ class Settings(BaseSettings):
         description="Have the authority certify the server's own host names too, and `*.` `kubernetes_host` by "
         "`dns-01`. Not those of `agent_urls`: agents that pinned our own authority need a name that shows it.",
     )
+    acme_orders_per_domain: int = Field(
+        40, ge=1, description="Certificates a week for the names of one registered domain; Let's Encrypt gives 50."
+    )
+    acme_orders_per_account: int = Field(
+        250, ge=1, description="Certificates in three hours in all; Let's Encrypt gives 300."
+    )
     acme_http_port: int = Field(
         80, ge=1, le=65535, description="Port at which the authority looks for HTTP-01; another one in tests only."
     )

@@ -20,12 +20,27 @@ class Limit:
     what: str
 
 
-PER_ACCOUNT = Limit(250, 3 * HOUR, "certificates of this server")
-PER_DOMAIN = Limit(40, WEEK, "certificates below {domain}")
+PER_ACCOUNT_SPAN, PER_DOMAIN_SPAN = 3 * HOUR, WEEK
 PER_NAME = Limit(3, WEEK, "certificates of {name}")
 FAILURES = Limit(3, HOUR, "refusals for {name}")
 RENEWALS = Limit(10, WEEK, "certificates of {name}, renewals included,")
 """Authorities do not count renewals; we do, so that advice which is always in the past makes no loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Those that differ between authorities: one's own has none, or others."""
+
+    account: int = 250
+    domain: int = 40
+
+    @property
+    def per_account(self) -> Limit:
+        return Limit(self.account, PER_ACCOUNT_SPAN, "certificates of this server")
+
+    @property
+    def per_domain(self) -> Limit:
+        return Limit(self.domain, PER_DOMAIN_SPAN, "certificates below {domain}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +63,14 @@ class Verdict:
     wait: float = 0.0
 
 
-def judge(spent: Spent, name: str, domain: str) -> Verdict:
+def judge(spent: Spent, name: str, domain: str, limits: Limits) -> Verdict:
     """Return whether one more certificate may be asked for, and how long to wait when not."""
     for count, limit in (
         (spent.failures, FAILURES),
         (spent.renewals, RENEWALS),
         (spent.name, PER_NAME),
-        (spent.domain, PER_DOMAIN),
-        (spent.account, PER_ACCOUNT),
+        (spent.domain, limits.per_domain),
+        (spent.account, limits.per_account),
     ):
         if count >= limit.most:
             what = limit.what.format(name=name, domain=domain)
@@ -63,10 +78,10 @@ def judge(spent: Spent, name: str, domain: str) -> Verdict:
     return Verdict()
 
 
-def left(spent: Spent) -> str:
+def left(spent: Spent, limits: Limits) -> str:
     """Say how much is left, for people."""
-    name, domain = max(0, PER_NAME.most - spent.name), max(0, PER_DOMAIN.most - spent.domain)
-    return f"{name} of {PER_NAME.most} this week for the name, {domain} of {PER_DOMAIN.most} for its domain"
+    name, domain = max(0, PER_NAME.most - spent.name), max(0, limits.domain - spent.domain)
+    return f"{name} of {PER_NAME.most} this week for the name, {domain} of {limits.domain} for its domain"
 
 
 def _span(seconds: float) -> str:

@@ -31,7 +31,15 @@ from towline.control.certificates.ordering import Ordering, Tools
 from towline.control.certificates.probing import Prober
 from towline.control.certificates.service import CertificateService
 from towline.control.certificates.serving import Serving
-from towline.control.certificates.sources import agent_hosts, check_settings, looks_of, own_names, solver_of, source_of
+from towline.control.certificates.sources import (
+    agent_hosts,
+    check_settings,
+    limits_of,
+    looks_of,
+    own_names,
+    solver_of,
+    source_of,
+)
 from towline.control.certificates.states import Source, State
 from towline.control.certificates.wanted import Names, Plan, WantedName, plan
 from towline.control.db import Transaction, now
@@ -87,6 +95,7 @@ class CertificatesFeature:
             self.handshakes.signer = self._local
         self._issuer = Issuer(self.keeper, self._ordering(), self.figures, self._tasks)
         self.service = CertificateService(self.keeper, control.audit, self.accounts)
+        self.service.limits = limits_of(settings)
         self.service.local_owners = lambda: self._local.owners
         self.service.may_have = partial(upload_problem, control)
         control.gateway.checks.certificate = partial(certificate_light, control)
@@ -251,7 +260,7 @@ class CertificatesFeature:
         looker = Checks(DnsLookups(Resolver(settings.dns_resolvers)), looks_of(settings), prober.open)
         tools = Tools(
             self.keeper, self.accounts, looker, solver_of(settings), control.clock, registrable,
-            has_replicas=not control.db.is_sqlite, answers=self.answers,
+            has_replicas=not control.db.is_sqlite, answers=self.answers, limits=limits_of(settings),
         )  # fmt: skip
         return Ordering(tools)
 

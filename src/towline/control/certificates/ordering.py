@@ -68,6 +68,7 @@ class Tools:
     clock: Clock
     registrable: Callable[[str], str]
     answers: ChallengeAnswers
+    limits: budget.Limits
     has_replicas: bool = False
 
 
@@ -189,7 +190,7 @@ class Ordering:
             spent = await repository.spent(tx, directory, name, domain)
         if renewal:
             spent = budget.Spent(failures=spent.failures, renewals=spent.renewals)
-        verdict = budget.judge(spent, name, domain)
+        verdict = budget.judge(spent, name, domain, self._tools.limits)
         if verdict.problem:
             raise Blocked(verdict.problem, wait=verdict.wait)
 

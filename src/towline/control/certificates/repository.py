@@ -229,8 +229,8 @@ async def orders_since(
 async def spent(tx: Transaction, directory: str, name: str, domain: str) -> budget.Spent:
     """Return what was asked of an authority, as budgets count it."""
     return budget.Spent(
-        account=await orders_since(tx, directory, budget.PER_ACCOUNT.seconds),
-        domain=await orders_since(tx, directory, budget.PER_DOMAIN.seconds, domain=domain),
+        account=await orders_since(tx, directory, budget.PER_ACCOUNT_SPAN),
+        domain=await orders_since(tx, directory, budget.PER_DOMAIN_SPAN, domain=domain),
         name=await orders_since(tx, directory, budget.PER_NAME.seconds, name=name),
         failures=await orders_since(tx, directory, budget.FAILURES.seconds, name=name, failed=True),
         renewals=await orders_since(tx, directory, budget.RENEWALS.seconds, name=name, renewals=True),

@@ -51,6 +51,7 @@ class CertificateService:
         self._audit = audit
         self._accounts = accounts
         self.may_have: MayHave = _anybody
+        self.limits = budget.Limits()
         self.local_owners: Callable[[], Mapping[str, str]] = dict
         """Names that our own authority signs when asked, each with its organisation."""
 
@@ -74,7 +75,8 @@ class CertificateService:
             found = shown(row, await tx.now())
             if self._accounts is not None and row.source == Source.ACME:
                 domain = registrable(row.name.removeprefix("*."))
-                found.budget = budget.left(await repository.spent(tx, self._accounts.directory, row.name, domain))
+                spent = await repository.spent(tx, self._accounts.directory, row.name, domain)
+                found.budget = budget.left(spent, self.limits)
             return found
 
     async def of_host(self, host: str) -> CertificateOut | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import urlsplit
 
+from towline.control.certificates.budget import Limits
 from towline.control.certificates.checks import Looks
 from towline.control.certificates.dns_solver import solver_from
 from towline.control.certificates.ordering import Solver
@@ -62,6 +63,11 @@ def looks_of(settings: Settings) -> Looks:
     return Looks(
         tuple(kinds), settings.acme_http_port, settings.acme_tls_port, tuple(dict.fromkeys(hosts)), tuple(cannot)
     )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return how often the authority may be asked."""
+    return Limits(settings.acme_orders_per_account, settings.acme_orders_per_domain)
 
 
 def solver_of(settings: Settings) -> Solver | None:

@@ -12,6 +12,7 @@ from towline.control.certificates.wanted import Plan, WantedName, plan
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 OURS = ("letsencrypt.org",)
+LIMITS = budget.Limits()
 
 
 def row(name: str, *, wanted: bool = True, source: str = "acme", names: list[str] | None = None) -> Certificate:
@@ -61,8 +62,19 @@ def test_of_two_organisations_the_first_has_a_name() -> None:
 # -- how often
 
 
+def test_an_authority_of_ones_own_may_be_asked_more_often() -> None:
+    spent = budget.Spent(account=5000, domain=5000)
+    assert budget.judge(spent, "a.test", "a.test", budget.Limits(10_000, 10_000)).problem == ""
+    assert (
+        budget.left(spent, budget.Limits(10_000, 10_000))
+        == "3 of 3 this week for the name, 5000 of 10000 for its domain"
+    )
+
+
 def test_what_is_within_its_limits_may_be_asked_for() -> None:
-    assert budget.judge(budget.Spent(account=249, domain=39, name=2, failures=2), "a.test", "a.test").problem == ""
+    assert (
+        budget.judge(budget.Spent(account=249, domain=39, name=2, failures=2), "a.test", "a.test", LIMITS).problem == ""
+    )
 
 
 @pytest.mark.parametrize(
@@ -76,7 +88,7 @@ def test_what_is_within_its_limits_may_be_asked_for() -> None:
     ],
 )
 def test_each_limit_is_named(spent: budget.Spent, words: str) -> None:
-    verdict = budget.judge(spent, "a.example.test", "example.test")
+    verdict = budget.judge(spent, "a.example.test", "example.test", LIMITS)
     assert words in verdict.problem and verdict.wait > 0
 
 
