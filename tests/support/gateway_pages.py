@@ -68,7 +68,7 @@ class GatewayScene:
         await self.control.gateway.registry.settled()
 
     async def cluster_id(self, name: str) -> str:
-        return next(row.id for row in await self.app.rows(Cluster) if row.name == name)
+        return str(next(row.id for row in await self.app.rows(Cluster) if row.name == name))
 
     async def publish(self, name: str, **changes: Any) -> None:
         """Declare a route."""
