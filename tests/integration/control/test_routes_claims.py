@@ -305,6 +305,18 @@ async def test_more_claims_than_are_kept_are_left_out_and_counted(control_app: C
     control_app.control.gateway.intake._pending.clear()
 
 
+async def test_agent_that_tells_of_ever_new_claims_fills_no_database(
+    control_app: ControlApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = await place(control_app)
+    monkeypatch.setattr("towline.control.routes.writing.MOST_ROUTES", 3)
+    for number in range(3):
+        await tell(control_app, here, told(claim(f"a{number}"), claim(f"b{number}")))
+    assert set(await states(control_app)) == {"a0", "b0", "a1"}
+    await tell(control_app, here, told(claim("c"), removed=("ingress/shop/a0/0/0",)))
+    assert set(await states(control_app)) == {"c", "b0", "a1"}
+
+
 async def test_claims_are_put_on_record_once_for_a_batch(control_app: ControlApp) -> None:
     here = await place(control_app)
     await tell(control_app, here, listed(), told(*(claim(f"s{number}") for number in range(50))), listed())

@@ -69,9 +69,14 @@ class Pending:
         older.removed |= self.removed
         for ref in self.removed:
             older.claims.pop(ref, None)
-        older.late |= self.claims.keys() - older.claims.keys()
-        older.claims |= self.claims
-        older.removed -= self.claims.keys()
+        for ref, claim in self.claims.items():
+            if ref not in older.claims:
+                if len(older.claims) >= MOST_KEPT:  # the database is away for long, or the agent tells too much
+                    older.left_out += 1
+                    continue
+                older.late.add(ref)
+            older.claims[ref] = claim
+        older.removed -= older.claims.keys()
         older.agent_id = self.agent_id
         return older
 

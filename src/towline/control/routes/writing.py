@@ -27,6 +27,9 @@ from towline.wire import link
 
 NAMED_AT_MOST = 10
 """Hosts that the record of a change lists."""
+MOST_ROUTES = 10_000
+"""Of one cluster, however often its agent tells of new ones: twice what a list may hold, so that a new list finds room
+beside one whose grace time runs."""
 
 
 class Told(Protocol):
@@ -54,6 +57,8 @@ class _Work:
     touched: list[PublishedRoute] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     hosts: list[str] = field(default_factory=list)
+    left_out: int = 0
+    """Claims that found no room."""
 
     def note(self, what: str, row: PublishedRoute) -> None:
         self.counts[what] += 1
@@ -131,8 +136,11 @@ class ClaimWriter:
         cluster = work.cluster
         found = [claimed(claim, cluster.id, cluster.name, ownership) for claim in work.told.claims.values()]
         new = {one.ref: one for one in found if one.ref not in work.rows}
+        for ref in list(new)[max(0, MOST_ROUTES - len(work.rows)) :]:
+            del new[ref]
+            work.left_out += 1
         for one in found:
-            if one.ref not in new:
+            if one.ref in work.rows:
                 await self._change(tx, work, work.rows[one.ref], one)
         names = {ref: name_of(cluster.name, ref) for ref in new}
         taken = await repository.names_taken(tx, cluster.org_id, names.values())
@@ -185,7 +193,8 @@ class ClaimWriter:
         return self._sealer.seal(row.org_id, row.id, 1, SEALED_PURPOSE, json.dumps(one.secrets).encode())
 
     def _note_list(self, work: _Work) -> None:
-        work.gateway.left_out = work.told.left_out if work.told.full else work.gateway.left_out
+        if work.told.full or work.left_out:
+            work.gateway.left_out = work.told.left_out + work.left_out
         if work.told.full:
             work.gateway.told_at = work.moment
             work.gateway.baselines = sorted({*work.gateway.baselines, *work.told.sources})

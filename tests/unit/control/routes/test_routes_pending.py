@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towline.control.routes.intake import Pending
+from towline.control.routes.intake import MOST_KEPT, Pending
 from towline.wire import link
 from towline.wire.streams import Tcp
 
@@ -59,3 +59,12 @@ def test_a_claim_behind_a_whole_list_is_known_to_be_later() -> None:
     later = taken(link.Routes(full=False, sequence=2, claims=(claim("a", 1), claim("b", 0))))
     both = later.after(whole)
     assert both.full and both.late == {"b"} and both.claims["a"].host == "h1.x"
+
+
+def test_what_waits_never_grows_beyond_what_is_kept_of_a_cluster() -> None:
+    def many(first: int) -> link.Routes:
+        found = tuple(claim(f"r{number}", 0) for number in range(first, first + MOST_KEPT))
+        return link.Routes(full=False, sequence=1, claims=found)
+
+    both = taken(many(10)).after(taken(many(0)))
+    assert (len(both.claims), both.left_out) == (MOST_KEPT, 10)
