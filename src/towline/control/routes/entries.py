@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from towline.control.links.registry import Links
 from towline.control.logging import get_logger
 from towline.control.routes.targets import RouteTarget, TargetInvalid, restored, shown
+from towline.control.sealing.service import CannotOpen
 from towline.gateway.balancing import Balanced, Member
 from towline.gateway.interfaces import Connector, ToTarget
 from towline.gateway.route_options import OptionError, RouteOptions, parse_options
@@ -67,7 +68,7 @@ class EntryMaker:
             return made[1]
         try:
             entry = RouteEntry(row.id, row.host, self._route(row), row.path, _kind(row))
-        except (TargetInvalid, OptionError) as error:
+        except (TargetInvalid, OptionError, CannotOpen) as error:  # one bad row is no reason to serve none
             _log.warning("route not served", route=row.name, why=str(error))
             return None
         self._made[row.id] = (shape, entry)
