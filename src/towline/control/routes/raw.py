@@ -12,6 +12,7 @@ from towline.control.bus import RESYNC
 from towline.control.logging import get_logger
 from towline.gateway.interfaces import HelloReader, ToTarget
 from towline.gateway.raw_ports import RawPorts
+from towline.gateway.routing import ROOT
 from towline.wire.client_hello import ClientHello
 
 if TYPE_CHECKING:
@@ -51,10 +52,9 @@ class RawRoutes:
     def choose(self, hello: ClientHello) -> ssl.SSLContext | ToTarget | None:
         name = (hello.server_name or "").lower()
         if name in self._names or f"*.{name.partition('.')[2]}" in self._names:
-            for entry in self._registry.table.claims(name):
-                route = entry.route
-                if isinstance(route, ToTarget) and route.options is not None and route.options.tls_passthrough:
-                    return route
+            route = self._registry.find(name, ROOT)  # never for a name of the server itself
+            if isinstance(route, ToTarget) and route.options is not None and route.options.tls_passthrough:
+                return route
         return self._hellos.choose(hello)
 
     # following the table
