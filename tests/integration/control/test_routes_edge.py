@@ -15,13 +15,11 @@ async def test_a_declared_route_answers_for_its_name(database_url: str, tmp_path
         body = {"name": "web", "to": f"tcp/127.0.0.1:{port}", "clusters": ["edge-1"], "host": "Shop.Example.net."}
         made = await dora.post("/api/v1/routes", json=body)
         assert made.status_code == 201, made.text
-        await scene.settled()
         answer = await scene.get("shop.example.net", "/hello?x=1")
         assert (answer.status_code, answer.content) == (200, b"you asked for GET /hello?x=1 HTTP/1.1")
         unknown = await scene.get("other.example.net")
         assert unknown.status_code == 404 and "route_unknown" in unknown.text
         assert (await dora.delete("/api/v1/routes/web")).status_code == 204
-        await scene.settled()
         assert (await scene.get("shop.example.net")).status_code == 404
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -25,6 +26,8 @@ from towline.control.routes.views import shown, shown_sources
 if TYPE_CHECKING:
     from towline.control.routes.feature import Gateway
 
+T = TypeVar("T")
+
 router = APIRouter(prefix="/api/v1", tags=["routes"])
 
 CanRead = Annotated[Access, needs(Permission.ROUTE_READ)]
@@ -36,6 +39,13 @@ Words = Annotated[list[str], Query(max_length=8)]
 def _gateway(request: Request) -> Gateway:
     gateway: Gateway = request.app.state.control.gateway
     return gateway
+
+
+async def _in_effect(gateway: Gateway, change: Awaitable[T]) -> T:
+    """Make a change, and return once the edge of this process acts on it."""
+    made = await change
+    await gateway.registry.settled()
+    return made
 
 
 @router.get("/routes")
@@ -57,13 +67,14 @@ async def list_routes(
 async def publish(request: Request, access: CanWrite, body: RouteRequest) -> RouteOut:
     """Publish a service under a public name."""
     gateway = _gateway(request)
-    return shown(gateway, await gateway.routes.create(access, body))
+    return shown(gateway, await _in_effect(gateway, gateway.routes.create(access, body)))
 
 
 @router.post("/routes/accept")
 async def accept_all(request: Request, access: CanWrite, body: AcceptRequest) -> Accepted:
     """Accept every proposal of one cluster that the caller may publish."""
-    return Accepted(accepted=await _gateway(request).routes.accept_all(access, body.cluster))
+    gateway = _gateway(request)
+    return Accepted(accepted=await _in_effect(gateway, gateway.routes.accept_all(access, body.cluster)))
 
 
 @router.get("/routes/{route}")
@@ -77,13 +88,14 @@ async def get_route(request: Request, access: CanRead, route: str) -> RouteOut:
 async def change_route(request: Request, access: CanWrite, route: str, body: RoutePatch) -> RouteOut:
     """Change a route; what is absent stays. Options are merged, and `null` takes one back."""
     gateway = _gateway(request)
-    return shown(gateway, await gateway.routes.change(access, route, body))
+    return shown(gateway, await _in_effect(gateway, gateway.routes.change(access, route, body)))
 
 
 @router.delete("/routes/{route}", status_code=204)
 async def unpublish(request: Request, access: CanWrite, route: str) -> Response:
     """Take a declared route away; its name answers 404 at once."""
-    await _gateway(request).routes.remove(access, route)
+    gateway = _gateway(request)
+    await _in_effect(gateway, gateway.routes.remove(access, route))
     return Response(status_code=204)
 
 
@@ -91,14 +103,14 @@ async def unpublish(request: Request, access: CanWrite, route: str) -> Response:
 async def accept(request: Request, access: CanWrite, route: str) -> RouteOut:
     """Let a proposed route answer for its name."""
     gateway = _gateway(request)
-    return shown(gateway, await gateway.routes.decide(access, route, "accepted"))
+    return shown(gateway, await _in_effect(gateway, gateway.routes.decide(access, route, "accepted")))
 
 
 @router.post("/routes/{route}/refuse")
 async def refuse(request: Request, access: CanWrite, route: str) -> RouteOut:
     """Keep a claimed route from answering, also when its source claims it again."""
     gateway = _gateway(request)
-    return shown(gateway, await gateway.routes.decide(access, route, "refused"))
+    return shown(gateway, await _in_effect(gateway, gateway.routes.decide(access, route, "refused")))
 
 
 @router.get("/routes/{route}/check")

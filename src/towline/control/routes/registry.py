@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from towline.aio.clock import REAL_CLOCK, Clock
@@ -28,6 +29,8 @@ _log = get_logger("routes")
 
 RETRY_INTERVAL = 2.0
 """Seconds after which a look that the database did not answer is tried again."""
+SETTLE_TIMEOUT = 2.0
+"""Seconds that whoever changed something waits until it is in effect; a change takes some milliseconds."""
 PAGE = 500
 """Rows that are read at once: some 10 ms in which no request is answered."""
 MARK = "routes-mark"
@@ -172,11 +175,18 @@ class RouteRegistry:
             self.table.put(entry)
 
     async def settled(self) -> None:
-        """Wait until every hint that came before was acted on: for callers that ask the edge right after a change."""
+        """Wait until every hint that came before was acted on: for callers that ask the edge right after a change.
+
+        Not longer than `SETTLE_TIMEOUT`: a database that is away, or a server that stops, keeps nobody waiting.
+        """
+        if not len(self._tasks):
+            return
         mark = asyncio.Event()
         self._marks.append(mark)
         self._bus.deliver(Event(MARK))
-        await mark.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_TIMEOUT):
+                await mark.wait()
 
     # -- following changes -----------------------------------------------------------------------
 
