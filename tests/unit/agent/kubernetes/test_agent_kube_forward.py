@@ -426,7 +426,7 @@ async def link_is_lost(bed: Bed, stream: TunnelStream, api: ScriptedApi) -> None
 
 @pytest.mark.parametrize("end", [opener_aborts, opener_ends, api_ends, link_is_lost])
 async def test_connection_that_is_over_is_freed_at_once(bed: Bed, end: Callable[..., Awaitable[None]]) -> None:
-    """A TLS connection holds half a megabyte, and the collector looks at those that lived for long about never."""
+    """A TLS connection holds 256 KiB and more, and the collector looks at those that lived for long about never."""
     gc.collect()
     gc.disable()
     try:
