@@ -144,6 +144,12 @@ def parse_options(values: Mapping[str, object]) -> RouteOptions:
     return options
 
 
+def check_place(options: RouteOptions, path: str) -> None:
+    """Refuse options that cannot work where their route answers. Raises: OptionError."""
+    if options.tls_passthrough and path != "/":
+        raise OptionError("tls_passthrough", "needs the path `/`: a TLS connection is passed through whole")
+
+
 def options_as_json(options: RouteOptions) -> dict[str, Any]:
     """Return the options that differ from their defaults, as `parse_options` reads them."""
     found = {}

@@ -4,7 +4,14 @@ import json
 
 import pytest
 
-from towline.gateway.route_options import OptionError, RouteOptions, all_as_json, options_as_json, parse_options
+from towline.gateway.route_options import (
+    OptionError,
+    RouteOptions,
+    all_as_json,
+    check_place,
+    options_as_json,
+    parse_options,
+)
 
 HASH = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 
@@ -100,3 +107,10 @@ def test_hash_that_would_cost_seconds_or_gigabytes_to_verify_is_none(cost: str) 
     with pytest.raises(OptionError) as caught:
         parse_options({"basic_auth": [f"ann:$argon2id$v=19${cost}$c29tZXNhbHRzb21lc2FsdA${'A' * 43}"]})
     assert caught.value.key == "basic_auth"
+
+
+def test_pass_through_is_refused_for_a_part_of_a_name() -> None:
+    with pytest.raises(OptionError, match="needs the path `/`"):
+        check_place(parse_options({"tls_passthrough": True}), "/api")
+    check_place(parse_options({"tls_passthrough": True}), "/")
+    check_place(parse_options({}), "/api")

@@ -12,7 +12,7 @@ from towline.control.domains.names import NameRefused, Ownership, host_name
 from towline.control.links.cleaning import clean
 from towline.control.routes.schemas import MAX_PATH
 from towline.control.routes.targets import RouteTarget, TargetInvalid, check, place_of, stored
-from towline.gateway.route_options import OptionError, options_as_json, parse_options
+from towline.gateway.route_options import OptionError, check_place, options_as_json, parse_options
 from towline.wire import link
 
 LONGEST_NAME = 200
@@ -117,7 +117,9 @@ def _targets(claim: link.RouteClaim, problems: list[str]) -> list[RouteTarget]:
 def _options(claim: link.RouteClaim, problems: list[str]) -> dict[str, Any]:
     """Read options. One that is wrong is a problem of the whole claim: without it, it could let in too many."""
     try:
-        return options_as_json(parse_options(claim.options))
+        options = parse_options(claim.options)
+        check_place(options, path_of(claim.path, claim.path_type))
     except OptionError as error:
         problems.append(clean(f"option {error}"))
         return {}
+    return options_as_json(options)

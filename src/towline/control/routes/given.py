@@ -14,7 +14,7 @@ from towline.control.errors import ApiError, ErrorCode
 from towline.control.routes.claims import SECRET_OPTIONS
 from towline.control.routes.entries import SEALED_PURPOSE, open_secrets
 from towline.control.routes.models import PublishedRoute
-from towline.gateway.route_options import OptionError, options_as_json, parse_options
+from towline.gateway.route_options import OptionError, check_place, options_as_json, parse_options
 
 hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 """For the visitors of published services: what OWASP asks for at least, because the edge verifies them."""
@@ -29,7 +29,7 @@ class Sealer(Protocol):
 
 
 def set_options(sealer: Sealer, row: PublishedRoute, changes: Mapping[str, Any], users: list[str] | None) -> None:
-    """Change options; `None` takes one back.
+    """Change options; `None` takes one back. Call it too when the path changed: not every option goes with every path.
 
     Args: users: `NAME:HASH` of every visitor with a password; None: unchanged.
     Raises: ApiError: invalid, naming the option and never its value.
@@ -38,10 +38,12 @@ def set_options(sealer: Sealer, row: PublishedRoute, changes: Mapping[str, Any],
     if users is not None:
         merged["basic_auth"] = users
     try:
-        shown = options_as_json(parse_options({key: value for key, value in merged.items() if value is not None}))
+        options = parse_options({key: value for key, value in merged.items() if value is not None})
+        check_place(options, row.path)
     except OptionError as error:
         problem = {"path": f"options.{error.key}", "message": str(error)}
         raise ApiError(ErrorCode.INVALID, str(error), detail={"problems": [problem]}) from error
+    shown = options_as_json(options)
     secret = {key: shown.pop(key) for key in SECRET_OPTIONS & shown.keys()}
     row.options = shown
     body = json.dumps(secret).encode()

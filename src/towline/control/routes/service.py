@@ -274,7 +274,7 @@ class RouteService:
             row.host = self._host(patch.host, row.name, await self._rows_of(tx, row))
         row.path_type = patch.path_type if patch.path_type is not None else row.path_type
         row.path = path_of(patch.path if patch.path is not None else row.path, row.path_type)
-        if patch.options is not None or users is not None:
+        if any(one is not None for one in (patch.options, users, patch.path, patch.path_type)):
             set_options(self._sealer, row, patch.options or {}, users)
 
     async def _rows_of(self, tx: Transaction, row: PublishedRoute) -> list[Cluster]:
