@@ -92,6 +92,12 @@ def kubeconfig(server: str, authority: Path, user: str, token: str) -> dict[str,
 
 
 def write(path: Path, value: dict[str, Any]) -> None:
-    """Write a configuration; every reader of it takes JSON for YAML."""
+    """Write a configuration that is another one than before: kube-proxy ends when its file is touched.
+
+    Every reader of it takes JSON for YAML.
+    """
+    text = json.dumps(value, indent=1)
+    if path.exists() and path.read_text() == text:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=1))
+    path.write_text(text)
