@@ -144,10 +144,12 @@ def parse_options(values: Mapping[str, object]) -> RouteOptions:
     return options
 
 
-def check_place(options: RouteOptions, path: str) -> None:
+def check_place(options: RouteOptions, path: str, path_type: str) -> None:
     """Refuse options that cannot work where their route answers. Raises: OptionError."""
     if options.tls_passthrough and path != "/":
         raise OptionError("tls_passthrough", "needs the path `/`: a TLS connection is passed through whole")
+    if options.sign_in and path_type == "exact":
+        raise OptionError("sign_in", "needs a route of kind prefix: visitors come back to a path below it")
 
 
 def options_as_json(options: RouteOptions) -> dict[str, Any]:

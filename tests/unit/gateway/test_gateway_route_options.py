@@ -111,6 +111,12 @@ def test_hash_that_would_cost_seconds_or_gigabytes_to_verify_is_none(cost: str) 
 
 def test_pass_through_is_refused_for_a_part_of_a_name() -> None:
     with pytest.raises(OptionError, match="needs the path `/`"):
-        check_place(parse_options({"tls_passthrough": True}), "/api")
-    check_place(parse_options({"tls_passthrough": True}), "/")
-    check_place(parse_options({}), "/api")
+        check_place(parse_options({"tls_passthrough": True}), "/api", "prefix")
+    check_place(parse_options({"tls_passthrough": True}), "/", "prefix")
+    check_place(parse_options({}), "/api", "prefix")
+
+
+def test_sign_in_is_refused_for_one_path_alone() -> None:
+    with pytest.raises(OptionError, match="needs a route of kind prefix"):
+        check_place(parse_options({"sign_in": True}), "/report", "exact")
+    check_place(parse_options({"sign_in": True}), "/report", "prefix")

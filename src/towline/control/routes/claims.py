@@ -118,7 +118,7 @@ def _options(claim: link.RouteClaim, problems: list[str]) -> dict[str, Any]:
     """Read options. One that is wrong is a problem of the whole claim: without it, it could let in too many."""
     try:
         options = parse_options(claim.options)
-        check_place(options, path_of(claim.path, claim.path_type))
+        check_place(options, path_of(claim.path, claim.path_type), claim.path_type)
     except OptionError as error:
         problems.append(clean(f"option {error}"))
         return {}

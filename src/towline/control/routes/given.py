@@ -39,7 +39,7 @@ def set_options(sealer: Sealer, row: PublishedRoute, changes: Mapping[str, Any],
         merged["basic_auth"] = users
     try:
         options = parse_options({key: value for key, value in merged.items() if value is not None})
-        check_place(options, row.path)
+        check_place(options, row.path, row.path_type)
     except OptionError as error:
         problem = {"path": f"options.{error.key}", "message": str(error)}
         raise ApiError(ErrorCode.INVALID, str(error), detail={"problems": [problem]}) from error
