@@ -3,6 +3,7 @@
 One per route, made at its first request and kept while the route is the same object. Moves no bytes.
 """
 
+import hashlib
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,8 +18,8 @@ from towline.wire.http1 import RequestHead
 from towline.wire.http1_build import Line
 
 MAX_COOKIE_BYTES = 8_192
-VISIT_COOKIE = b"__Host-towline-visit"
-"""What signs a visitor in, on the published host alone; the target never sees it."""
+_VISIT_COOKIE = b"__Host-towline-visit-"
+_COOKIE_DIGITS = 16  # tell the routes of one host apart; what a cookie opens is sealed in its value
 
 _ASK = Answer(
     401,
@@ -189,6 +190,11 @@ class Policies:
                 policy.used_at = now
             elif now - policy.used_at > self.FORGET_AFTER:
                 del self._by_route[key]
+
+
+def visit_cookie(route_id: str) -> bytes:
+    """Return the name of the cookie that signs a visitor in to one route of a host; no target ever sees it."""
+    return _VISIT_COOKIE + hashlib.sha256(route_id.encode()).hexdigest()[:_COOKIE_DIGITS].encode("ascii")
 
 
 def cookie_of(head: RequestHead, name: bytes) -> bytes | None:

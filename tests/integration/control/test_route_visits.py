@@ -15,6 +15,7 @@ from tests.support.gateway import Scene, http_target, published
 
 from towline.control.access.permissions import Role
 from towline.control.audit.models import AuditEvent
+from towline.gateway.route_policy import visit_cookie
 
 HOST = "shop.example.net"
 HTML = "text/html"
@@ -132,7 +133,9 @@ async def test_signing_out_ends_the_visit(tmp_path: Path) -> None:
 async def test_programs_are_told_and_forged_cookies_open_nothing(tmp_path: Path) -> None:
     async with visiting(tmp_path, Role.VIEWER) as visit:
         assert (await visit.scene.get(HOST)).status_code == 401
-        visit.cookies["__Host-towline-visit"] = "AQJ4eHh4"
+        away = urlsplit((await visit.browse("/")).headers["location"])
+        route_id = parse_qs(away.query)["route"][0]
+        visit.cookies[visit_cookie(route_id).decode()] = "AQJ4eHh4"
         assert (await visit.browse("/")).status_code == 302
         plain = await visit.scene.get(HOST, **{"x-forwarded-proto": "http"})
         assert plain.status_code == 301

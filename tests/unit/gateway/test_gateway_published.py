@@ -15,7 +15,7 @@ from towline.gateway.balancing import Balanced, Member
 from towline.gateway.errors import UpstreamAway, UpstreamUnreachable
 from towline.gateway.interfaces import Answer, Peer, ToTarget, Visitor
 from towline.gateway.route_options import parse_options
-from towline.gateway.route_policy import VISIT_COOKIE, Policies
+from towline.gateway.route_policy import Policies, visit_cookie
 from towline.wire.http1 import RequestHead
 
 GET = b"GET /a?b=c HTTP/1.1\r\nHost: app.test\r\n"
@@ -219,7 +219,7 @@ async def test_visitor_without_a_cookie_is_sent_to_sign_in_and_one_with_it_gets_
     edge.with_options({"sign_in": True}, cluster_id="cls_1").send(GET + b"\r\n")
     await until(lambda: bool(edge.told))
     assert b"location: https://panel.test/visit\r\n" in edge.told
-    edge.send(GET + b"Cookie: a=1; " + VISIT_COOKIE + b"=right; b=2\r\n\r\n")
+    edge.send(GET + b"Cookie: a=1; " + visit_cookie("rte_1") + b"=right; b=2\r\n\r\n")
     assert b"\r\nCookie: a=1; b=2\r\n" in edge.target.got()
     assert b"X-Forwarded-User: ann@example.org\r\n" in edge.target.got()
 

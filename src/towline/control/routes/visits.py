@@ -36,7 +36,7 @@ from towline.control.forms import local_path
 from towline.control.sealing.service import CannotOpen
 from towline.gateway.error_pages import wants_html
 from towline.gateway.interfaces import Answer, Peer, ToTarget, Visitor
-from towline.gateway.route_policy import VISIT_COOKIE, cookie_of
+from towline.gateway.route_policy import cookie_of, visit_cookie
 from towline.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Visits:
     def recall(self, head: RequestHead, route: ToTarget) -> Visitor | None:
         if head.path.endswith(TICKET_PATH):
             return None
-        cookie = cookie_of(head, VISIT_COOKIE)
+        cookie = cookie_of(head, visit_cookie(route.id))
         if cookie is None:
             return None
         until, visitor = self._known.get((route.id, head.host, cookie), (0.0, None))
@@ -94,7 +94,7 @@ class Visits:
             return _NEEDS_HTTPS
         if head.path.endswith(TICKET_PATH):
             return await self._redeem(head, route)
-        cookie = cookie_of(head, VISIT_COOKIE)
+        cookie = cookie_of(head, visit_cookie(route.id))
         session_id = self._open(cookie, head.host, route.id) if cookie is not None else ""
         if cookie is not None and session_id:
             found = await self._visitor(session_id, route.id)
@@ -135,7 +135,7 @@ class Visits:
         if isinstance(found, Answer):
             return found
         value = self._seal(row[0], head.host, route.id)
-        cookies = _cookie(VISIT_COOKIE, value, VISIT_SECONDS), _cookie(STATE_COOKIE, b"", 0)
+        cookies = _cookie(visit_cookie(route.id), value, VISIT_SECONDS), _cookie(STATE_COOKIE, b"", 0)
         return _redirect(303, quote(_back(to), safe="/?&=%:;,@!$'()*+~-._").encode(), *cookies)
 
     # who it is

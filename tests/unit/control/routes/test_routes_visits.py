@@ -1,8 +1,10 @@
-"""Where visitors are sent back to: hosts of the route alone, whatever an address said."""
+"""Visits: where visitors are sent back to, whatever an address said, and what they are known by."""
 
 import pytest
 
 from towline.control.routes.visits import answers_for
+from towline.gateway.headers import OWN_COOKIES
+from towline.gateway.route_policy import visit_cookie
 
 
 @pytest.mark.parametrize("host", ["a.apps.test", "x-1.apps.test"])
@@ -19,3 +21,9 @@ def test_wildcard_route_answers_for_names_of_one_label(host: str) -> None:
 )  # fmt: skip
 def test_what_is_no_host_name_is_no_place_to_send_a_ticket(host: str) -> None:
     assert not answers_for("*.apps.test", host)
+
+
+def test_visits_of_two_routes_on_one_host_stand_beside_each_other() -> None:
+    one, other = visit_cookie("rte_1"), visit_cookie("rte_2")
+    assert one != other
+    assert one.startswith(OWN_COOKIES) and other.startswith(OWN_COOKIES)
