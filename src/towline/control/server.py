@@ -97,6 +97,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
             access_log=log_request,
             sign_in=control.visits,
             tail=control.requests,
+            is_served=control.gateway.registry.table.__contains__,
         )
         control.metrics.registry.register(EdgeCollector(edge.counters))
         control.figures = edge.figures

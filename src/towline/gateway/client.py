@@ -137,6 +137,11 @@ class ClientConnection(asyncio.Protocol):
         return self.exchange is not None and self.exchange.is_piped
 
     @property
+    def route_id(self) -> str:
+        """The id of the published route that is asked now; empty for anything else."""
+        return self.exchange.route_id if self.exchange is not None else ""
+
+    @property
     def must_close(self) -> bool:
         """True when no further request will be read here."""
         return self.context.is_draining or self._eof_at != _FOREVER
@@ -400,6 +405,11 @@ class ClientConnection(asyncio.Protocol):
         """Drop the connection at once, unsent bytes included."""
         if self._transport is not None:
             self._transport.abort()
+
+    def withdraw(self) -> None:
+        """End what is going on: its route was taken away."""
+        if self.exchange is not None:
+            self.exchange.withdraw()
 
     def _linger(self) -> None:
         """End our side, and throw away what the client still sends, so that no reset overtakes the answer."""

@@ -37,6 +37,13 @@ class Swept(Protocol):
         """Drop the connection at once."""
 
     @property
+    def route_id(self) -> str:
+        """The id of the published route that it serves now; empty for anything else."""
+
+    def withdraw(self) -> None:
+        """End what it serves: its route was taken away."""
+
+    @property
     def is_idle(self) -> bool:
         """True between requests."""
 

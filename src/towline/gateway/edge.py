@@ -34,12 +34,16 @@ from towline.gateway.request_tail import RequestTail
 from towline.gateway.route_figures import RouteFigures
 from towline.gateway.route_policy import Policies, RoutePolicy
 from towline.gateway.upstream import Pools
+from towline.gateway.withdrawn import Withdrawn
 
 _log = structlog.get_logger("towline.edge")
 
 
 class Edge:
-    """See the module. Create it on the running loop; `tls` may be None where only loopback and proxies connect."""
+    """See the module. Create it on the running loop; `tls` may be None where only loopback and proxies connect.
+
+    `is_served` tells whether a route's id is still published; what is open of others ends within seconds.
+    """
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class Edge:
         sign_in: SignIn | None = None,
         tail: RequestTail | None = None,
         hellos: HelloReader | None = None,
+        is_served: Callable[[str], bool] | None = None,
     ) -> None:
         self.counters = EdgeCounters()
         self._options = options
@@ -70,6 +75,7 @@ class Edge:
         self._context.policies.on_made = self._check_health
         self._health = TaskOwner("edge/health")
         self._returns = Returns()
+        self._withdrawn = Withdrawn(is_served) if is_served is not None else None
         self._listener = Listener(options, self._make_client, tls, self.counters, hellos, raw=self._make_raw)
         self._raw_ports: RawPorts | None = None
         self._sweeper = TaskOwner("edge/sweep")
@@ -183,6 +189,8 @@ class Edge:
             connections = list(self._context.connections)
             look_at(connections, now)
             self.counters.shed += shed(connections, self._options.max_held_bytes)
+            if self._withdrawn is not None:
+                self._withdrawn.look(connections, now)
             self._returns.look(len(connections), now)
             self._context.pools.sweep()
             self._context.policies.sweep(now)

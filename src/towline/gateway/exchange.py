@@ -259,6 +259,11 @@ class Exchange:
         """The client sends its body slower than it may."""
         self._fail(408, "slow_body", "the request body arrives too slowly")
 
+    def withdraw(self) -> None:
+        """End it: the route was taken away."""
+        if self.phase is not _OVER:
+            self._fail(404, "route_gone", "no route answers for this address any more")
+
     def check(self, now: float) -> None:
         """End what has been silent for too long; called by the sweep, which also finds out that something moved."""
         limit = self._silence_limit()

@@ -87,6 +87,16 @@ class RawConnection(asyncio.Protocol):
         unsent = self._transport.get_write_buffer_size() if self._transport is not None else 0
         return unsent + self._far.held_bytes
 
+    @property
+    def route_id(self) -> str:
+        """The id of its route."""
+        return self._route.id
+
+    def withdraw(self) -> None:
+        """End both sides: the route was taken away."""
+        self._outcome = "route_gone"
+        self.abort()
+
     def check(self, now: float) -> None:
         """End what is overdue: closing without progress, or silence beyond the route's limit."""
         moved = self._received_bytes + self._sent_bytes
