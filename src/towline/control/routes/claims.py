@@ -20,8 +20,8 @@ LONGEST_REF = 1000
 LONGEST_WORDS = 500
 MOST_NOTES = 20
 MOST_TARGETS = 20
-SECRET_OPTIONS = frozenset({"basic_auth"})
-"""Options that are kept sealed and never shown."""
+SECRET_OPTIONS = frozenset({"basic_auth", "set_request_headers"})
+"""Options that are kept sealed; of what is in them only names are shown."""
 _PATH = re.compile(r"/[\x21-\x7e]*")
 _DIGEST_CHARACTERS = 8
 

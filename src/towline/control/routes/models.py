@@ -41,7 +41,7 @@ class PublishedRoute(Base):
     options: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Those that differ from their defaults, without the sealed ones."""
     sealed: Mapped[bytes | None] = mapped_column(LargeBinary)
-    """Options that are secrets: hashes of passwords."""
+    """Options that are secrets: hashes of passwords, headers for the target."""
     notes: Mapped[list[Any]] = mapped_column(default=list)
     """What the source asks for and the gateway does not do."""
     caution: Mapped[str] = mapped_column(String(500), default="")

@@ -24,7 +24,7 @@ from towline.control.ids import new_id
 from towline.control.listing import Listed, ListQuery, fetch
 from towline.control.routes import repository
 from towline.control.routes.claims import path_of
-from towline.control.routes.given import Sealer, hashed, set_options, users_of
+from towline.control.routes.given import Sealer, hashed, options_of, set_options, users_of
 from towline.control.routes.models import PublishedRoute, RoutePlace
 from towline.control.routes.schemas import RoutePatch, RouteRequest
 from towline.control.routes.settling import Key, hint, key_of, settle
@@ -49,6 +49,8 @@ class View:
     row: PublishedRoute
     names: Mapping[str, str]
     """Of its clusters, by id."""
+    options: Mapping[str, Any]
+    """Without secrets: see `given.options_of`."""
     users: tuple[str, ...] = ()
 
 
@@ -354,7 +356,7 @@ class RouteService:
     async def _views(self, tx: Transaction, rows: Sequence[PublishedRoute]) -> list[View]:
         ids = {one["cluster_id"] for row in rows for one in row.targets}
         names = await repository.cluster_names(tx, ids | {row.cluster_id for row in rows if row.cluster_id})
-        return [View(row, names, users_of(self._sealer, row)) for row in rows]
+        return [View(row, names, options_of(self._sealer, row), users_of(self._sealer, row)) for row in rows]
 
     async def _record(
         self, tx: Transaction, access: Access, action: str, row: PublishedRoute, detail: Mapping[str, Any] | None = None

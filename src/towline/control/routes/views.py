@@ -1,4 +1,4 @@
-"""Routes as the API shows them. No secrets: of passwords only the names."""
+"""Routes as the API shows them. No secrets: of passwords and headers for the target only the names."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def shown(gateway: Gateway, view: View) -> RouteOut:
         ref=row.ref or "",
         cluster=_cluster(view, row.cluster_id) if row.cluster_id else None,
         targets=[_target(gateway, view, one) for one in row.targets],
-        options=row.options,
+        options=dict(view.options),
         users=list(view.users),
         notes=row.notes,
         tls=row.tls,
