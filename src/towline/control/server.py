@@ -101,6 +101,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         )
         control.metrics.registry.register(EdgeCollector(edge.counters))
         control.figures = edge.figures
+        control.gateway.registry.also_when_gone.append(edge.figures.forget)
         control.metrics.registry.register(RouteTrafficCollector(edge.figures))
         control.port = _listen(edge, settings)
         plain = plain_edge(control, options or edge_options(settings))

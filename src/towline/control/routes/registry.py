@@ -95,6 +95,8 @@ class RouteRegistry:
         self._answered: frozenset[str] = self._zones
         self._clock = clock
         self.table = RouteTable()
+        self.also_when_gone: list[Callable[[str], None]] = []
+        """Told the id of each route that is taken out: what is kept by it elsewhere goes too."""
         self._sources: dict[str, set[str]] = {}
         """Ids of claimed routes in the table, by their cluster."""
         self._pinned: dict[str, RouteEntry] = {}
@@ -168,7 +170,7 @@ class RouteRegistry:
         """Have these routes in the table and no others, beside those that settings declare."""
         for entry in self.table:
             if entry.id not in found and not entry.id.startswith(PINNED):
-                self.table.remove(entry.id)
+                self._remove(entry.id)
         changed = [entry for entry in found.values() if self.table.get(entry.id) is not entry]
         late = [entry for entry in changed if self.table.put(entry) is not None]
         for entry in late:  # whose name another one still had that has given it up by now
@@ -260,10 +262,15 @@ class RouteRegistry:
                 self._changed.set()
 
     def _take_out(self, route_id: str) -> None:
-        self.table.remove(route_id)
+        self._remove(route_id)
         self._entries.forget(route_id)
         for ids in self._sources.values():
             ids.discard(route_id)
+
+    def _remove(self, route_id: str) -> None:
+        self.table.remove(route_id)
+        for tell in self.also_when_gone:
+            tell(route_id)
 
     def _note_source(self, row: PublishedRoute) -> None:
         if row.cluster_id:
