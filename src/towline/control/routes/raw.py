@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from towline.aio.tasks import TaskOwner
 from towline.control.bus import RESYNC
 from towline.control.logging import get_logger
+from towline.control.routes.states import PortLost
 from towline.gateway.interfaces import HelloReader, ToTarget
 from towline.gateway.raw_ports import RawPorts
 from towline.gateway.routing import ROOT
@@ -37,6 +39,8 @@ class RawRoutes:
         self._hellos = hellos
         self._ports = ports
         self._names: frozenset[str] = frozenset()
+        self._holders: dict[int, str] = {}
+        """The ids of the routes that have ports: a port does not change hands because its route is edited."""
         self._listening: RawPorts | None = None
         self._tasks = TaskOwner("raw-routes")
 
@@ -78,7 +82,7 @@ class RawRoutes:
             await self._listening.update(wanted)
 
     def _wanted(self) -> tuple[frozenset[str], Mapping[int, ToTarget]]:
-        names, wanted = set(), dict[int, ToTarget]()
+        names, rivals = set(), defaultdict[int, dict[str, ToTarget]](dict)
         for entry in self._registry.table:
             route = entry.route
             if not isinstance(route, ToTarget) or route.options is None or not route.options.is_raw:
@@ -86,8 +90,23 @@ class RawRoutes:
             if route.options.tls_passthrough:
                 names.add(entry.host)
             elif route.options.tcp_port in self._ports:
-                wanted.setdefault(route.options.tcp_port, route)  # first come stays
-        return frozenset(names), wanted
+                rivals[route.options.tcp_port][entry.id] = route
+        return frozenset(names), self._give_out(rivals)
+
+    def _give_out(self, rivals: Mapping[int, Mapping[str, ToTarget]]) -> Mapping[int, ToTarget]:
+        """Give each port to one route: to the one that has it, else to the oldest, whose id is the smallest."""
+        before = self._holders
+        self._holders = {
+            port: before[port] if before.get(port) in routes else min(routes) for port, routes in rivals.items()
+        }
+        lost: dict[str, PortLost] = {}
+        for port, routes in rivals.items():
+            holder = routes[self._holders[port]]
+            lost |= {route_id: PortLost(port, holder) for route_id in routes.keys() - {self._holders[port]}}
+        for route_id in lost.keys() - self._registry.lost_ports.keys():
+            _log.warning("two routes want one port", port=lost[route_id].port, route=route_id)
+        self._registry.lost_ports = lost
+        return {port: routes[self._holders[port]] for port, routes in rivals.items()}
 
     async def _follow(self, ready: asyncio.Event) -> None:
         async with self._bus.subscribe("route", "cluster", "domain", RESYNC) as events:

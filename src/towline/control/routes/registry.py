@@ -22,6 +22,7 @@ from towline.control.logging import get_logger
 from towline.control.routes import repository
 from towline.control.routes.entries import EntryMaker
 from towline.control.routes.models import PublishedRoute
+from towline.control.routes.states import PortLost
 from towline.gateway.interfaces import Answer, Route
 from towline.gateway.routing import PathRefused, RouteEntry, RouteTable
 
@@ -95,6 +96,8 @@ class RouteRegistry:
         self._answered: frozenset[str] = self._zones
         self._clock = clock
         self.table = RouteTable()
+        self.lost_ports: Mapping[str, PortLost] = {}
+        """Routes whose port another one has, by id; `raw` finds them."""
         self.also_when_gone: list[Callable[[str], None]] = []
         """Told the id of each route that is taken out: what is kept by it elsewhere goes too."""
         self._sources: dict[str, set[str]] = {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
+
+from towline.gateway.interfaces import ToTarget
 
 Mode = Literal["automatic", "proposals", "off"]
 Decision = Literal["", "automatic", "accepted", "refused"]
@@ -79,6 +82,19 @@ def proposal_reason(existed: bool) -> str:
     if existed:
         return "it was there when the cluster joined: nothing becomes public by surprise"
     return "the cluster's setting is `proposals`"
+
+
+@dataclass(frozen=True, slots=True)
+class PortLost:
+    """A port of the gateway that a route asks for and another one has."""
+
+    port: int
+    holder: ToTarget
+
+    def reason(self, cluster_ids: Collection[str]) -> str:
+        """Say it to people who may see these clusters: a route of nobody knows whom is not named."""
+        name = f"the route {self.holder.name}" if self.holder.cluster_id in cluster_ids else "another route"
+        return f"{name} has port {self.port} already; first come stays"
 
 
 def lost_to(name: str, host: str, path: str) -> Verdict:

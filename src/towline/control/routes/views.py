@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from towline.control.routes.schemas import ClusterGatewayOut, ClusterShown, RouteOut, TargetOut
 from towline.control.routes.service import View
 from towline.control.routes.sources import SourcesView
+from towline.control.routes.states import RouteState
 from towline.control.routes.targets import TargetInvalid, restored
 from towline.control.routes.targets import shown as target_shown
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def shown(gateway: Gateway, view: View) -> RouteOut:
     """Return a route as the API shows it."""
     row = view.row
+    lost = gateway.registry.lost_ports.get(row.id)
     return RouteOut(
         id=row.id,
         name=row.name,
@@ -32,8 +34,8 @@ def shown(gateway: Gateway, view: View) -> RouteOut:
         users=list(view.users),
         notes=row.notes,
         tls=row.tls,
-        state=row.state,
-        reason=row.reason,
+        state=RouteState.CONFLICT if lost else row.state,
+        reason=lost.reason(view.names) if lost else row.reason,
         enabled=row.enabled,
         existed=row.existed,
         decision=row.decision,
