@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
@@ -219,7 +219,7 @@ class RouteIntake:
         """Write some clusters at once; where something cannot be stored, that cluster's part is dropped."""
         try:
             await self._write_together(group)
-        except (ApiError, DBAPIError) as error:
+        except Exception as error:  # whose claims it is shows when each is written by itself
             if isinstance(error, ApiError) and error.code is not ErrorCode.INVALID:
                 raise
             for cluster_id, pending in group.items():
@@ -228,11 +228,11 @@ class RouteIntake:
     async def _write_singly(self, cluster_id: str, pending: Pending) -> None:
         try:
             await self._write_together({cluster_id: pending})
-        except (ApiError, DBAPIError) as error:
+        except Exception as error:  # here the work on one cluster's claims ends; that on all goes on
             if isinstance(error, ApiError) and error.code is not ErrorCode.INVALID:
                 raise
             self.counts["dropped"] += 1
-            _log.error("claims dropped", cluster=cluster_id, why=str(error)[:300])
+            _log.error("claims dropped", cluster=cluster_id, why=str(error)[:300], kind=type(error).__name__)
 
     async def _write_together(self, group: Mapping[str, Pending]) -> None:
         for attempt in range(TRIES):

@@ -23,6 +23,7 @@ from towline.control.routes.given import Sealer
 from towline.control.routes.models import ClusterGateway, PublishedRoute
 from towline.control.routes.settling import Key, hint, key_of, settle
 from towline.control.routes.states import RouteState
+from towline.control.sealing.service import CannotOpen
 from towline.wire import link
 
 NAMED_AT_MOST = 10
@@ -167,7 +168,7 @@ class ClaimWriter:
     async def _change(self, tx: Transaction, work: _Work, row: PublishedRoute, one: Claimed) -> None:
         returned = row.leaving_at is not None
         differs = {key: value for key, value in one.columns.items() if getattr(row, key) != value}
-        if open_secrets(self._sealer, row) != one.secrets:
+        if not self._holds(row, one):
             differs["sealed"] = self._seal(row, one)
         if not differs and not returned:
             return
@@ -181,6 +182,13 @@ class ClaimWriter:
             self._ask_again(row)
         row.changed_at = work.moment
         work.note("changed" if differs else "returned", row)
+
+    def _holds(self, row: PublishedRoute, one: Claimed) -> bool:
+        """Tell whether a row has the secrets of a claim; one that cannot be opened is sealed anew."""
+        try:
+            return open_secrets(self._sealer, row) == one.secrets
+        except CannotOpen:
+            return False
 
     def _ask_again(self, row: PublishedRoute) -> None:
         """A source that was accepted for one name is not accepted for another."""
