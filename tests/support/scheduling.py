@@ -5,6 +5,10 @@ from xdist.scheduler import LoadScopeScheduling
 SHARED = {
     "tests/integration/kubernetes/": "kubernetes",
     "tests/e2e/test_kubernetes_": "kubernetes",
+    "tests/e2e/test_gateway_story": "kubernetes",
+    "tests/e2e/test_ingress_certificate": "kubernetes",
+    "tests/e2e/test_recordings": "kubernetes",
+    "tests/soak/": "kubernetes",
     "tests/e2e/": "docker",
     "tests/soak/": "docker",
     "tests/integration/agent/": "docker",
