@@ -79,6 +79,13 @@ async def on_hosts(tx: Transaction, hosts: Collection[str]) -> list[PublishedRou
     return sorted(found, key=lambda row: (row.created_at, row.id))
 
 
+async def holder_of_port(tx: Transaction, port: int, but: str) -> PublishedRoute | None:
+    """Return the oldest route, other than one, that answers and asks for a port of the gateway."""
+    query = select(PublishedRoute).where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True))
+    query = query.where(PublishedRoute.options["tcp_port"].as_integer() == port, PublishedRoute.id != but)
+    return (await tx.scalars(query.order_by(PublishedRoute.id).limit(1))).first()
+
+
 async def by_ids(tx: Transaction, ids: Collection[str]) -> list[PublishedRoute]:
     found: list[PublishedRoute] = []
     for some in chunks(ids):

@@ -150,6 +150,7 @@ class RouteService:
             tx.add(row)
             await tx.flush()
             await repository.set_places(tx, row.id, _places(row))
+            await self._refuse_port(tx, row)
             await self._settle_or_refuse(tx, row, {key_of(row)})
             await self._record(tx, access, "route.publish", row)
             return (await self._views(tx, [row]))[0]
@@ -169,10 +170,12 @@ class RouteService:
                     f"{row.name} is claimed by {row.ref}: only `enabled` can be changed here",
                     hint="change it at its source, or refuse it and declare a route of your own",
                 )
-            before = key_of(row)
+            before, had = key_of(row), row.enabled and row.options.get("tcp_port")
             await self._apply(tx, access, row, patch, users)
             row.changed_at = await tx.now()
             await tx.flush()
+            if row.source == DECLARED and row.options.get("tcp_port") != had:
+                await self._refuse_port(tx, row)
             await self._settle_or_refuse(tx, row, {before, key_of(row)})
             hint(tx, [row])
             await self._record(tx, access, "route.change", row, {"changed": sorted(changed)})
@@ -324,6 +327,18 @@ class RouteService:
                 hint="choose another host or path, or remove the other route first",
             )
         raise ApiError(ErrorCode.HOST_REFUSED, row.reason, hint="see: towline domains")
+
+    async def _refuse_port(self, tx: Transaction, row: PublishedRoute) -> None:
+        """Refuse a port that another route has: an older route would take it at the next start."""
+        port = row.options.get("tcp_port", 0)
+        held = await repository.holder_of_port(tx, port, row.id) if port and row.enabled else None
+        if held is not None:
+            name = f"the route {held.name}" if held.org_id == row.org_id else "a route of another organisation"
+            raise ApiError(
+                ErrorCode.HOST_TAKEN,
+                f"{row.name} cannot have port {port}: {name} has it already; first come stays",
+                hint="choose another port, or remove the other route first",
+            )
 
     async def _require(self, tx: Transaction, access: Access, route: str, permission: Permission) -> PublishedRoute:
         missing = not_found("route", route[:200])
