@@ -17,7 +17,7 @@ from towline.control.db import Transaction
 from towline.control.domains.names import Ownership
 from towline.control.ids import new_id
 from towline.control.routes import repository
-from towline.control.routes.claims import Claimed, claimed, name_of
+from towline.control.routes.claims import Claimed, claimed, name_of, ref_of
 from towline.control.routes.entries import SEALED_PURPOSE, open_secrets
 from towline.control.routes.given import Sealer
 from towline.control.routes.models import ClusterGateway, PublishedRoute
@@ -110,7 +110,7 @@ class ClaimWriter:
 
     async def _remove(self, tx: Transaction, work: _Work) -> None:
         """Take away what the agent says is gone; what somebody refused stays refused, should it come back."""
-        for ref in work.told.removed & work.rows.keys():
+        for ref in {ref_of(ref) for ref in work.told.removed} & work.rows.keys():
             row = work.rows[ref]
             if row.decision == "refused":
                 row.missing, row.leaving_at = True, work.moment
@@ -119,7 +119,7 @@ class ClaimWriter:
             work.note("removed", row)
             await tx.delete(row)
         if work.told.full:
-            self._let_go(work, work.rows.keys() - work.told.claims.keys())
+            self._let_go(work, work.rows.keys() - {ref_of(ref) for ref in work.told.claims})
         await tx.flush()
 
     def _let_go(self, work: _Work, refs: Collection[str]) -> None:
@@ -152,15 +152,16 @@ class ClaimWriter:
             repository.add_places(tx, row.id, one.places)
         await tx.flush()
 
-    def _new(self, work: _Work, one: Claimed, name: str, taken: Collection[str]) -> PublishedRoute:
+    def _new(self, work: _Work, one: Claimed, name: str, taken: set[str]) -> PublishedRoute:
         row = PublishedRoute(
             id=new_id("rte"), org_id=work.cluster.org_id, name=name, ref=one.ref, cluster_id=work.cluster.id,
             state=RouteState.PROPOSED.value, existed=_existed(work, one),
             created_at=work.moment, changed_at=work.moment, created_by="", decision="", decided_by="", enabled=True,
             missing=False, reason="", **one.columns,
         )  # fmt: skip
-        if name in taken:  # by a cluster that had this name before
+        if name in taken:  # by a cluster that had this name before, or a source called alike: `a.b/c` and `a/b.c`
             row.name = f"{name[:170]}-{row.id[-12:]}"
+        taken.add(row.name)
         row.sealed = self._seal(row, one)
         work.note("added", row)
         return row
@@ -222,4 +223,4 @@ def _existed(work: _Work, one: Claimed) -> bool:
     source, told = one.columns["source"], work.told
     if source in work.gateway.baselines:
         return False
-    return not (told.full and source in told.sources and one.ref in told.late)
+    return not (told.full and source in told.sources and one.told_ref in told.late)
