@@ -56,7 +56,9 @@ class CertificateService:
         """Names that our own authority signs when asked, each with its organisation."""
 
     async def visible(self, access: Access, search: str = "") -> list[CertificateOut]:
-        """Return the organisation's certificates by name."""
+        """Return the organisation's certificates by name; none to those who may see some of its routes alone."""
+        if not _may_see(access):
+            return []
         async with self._keeper.db.read() as tx:
             moment = await tx.now()
             rows = await repository.of_org(tx, access.org_id, search)
@@ -192,11 +194,13 @@ class CertificateService:
         return row
 
     def _local_names(self, access: Access) -> Collection[str]:
+        if not _may_see(access):
+            return []
         return [name for name, org_id in self.local_owners().items() if org_id == access.org_id]
 
     async def _own(self, tx: Transaction, access: Access, name: str) -> Certificate:
         row = await repository.by_name(tx, name.lower())
-        if row is None or row.org_id != access.org_id or not access.may(Permission.ROUTE_READ, Resource(row.org_id)):
+        if row is None or row.org_id != access.org_id or not _may_see(access):
             raise not_found("certificate", name)
         return row
 
@@ -206,6 +210,11 @@ class CertificateService:
             detail=detail,
         )  # fmt: skip
         tx.publish(TOPIC, id=row.id, **NAMES_CHANGED)
+
+
+def _may_see(access: Access) -> bool:
+    """Names tell what an organisation runs: they are for those who may see all of its routes."""
+    return access.may(Permission.ROUTE_READ, Resource(access.org_id))
 
 
 def local_one(name: str) -> CertificateOut:
