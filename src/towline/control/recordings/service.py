@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,15 +134,24 @@ class Recordings:
         except OSError as error:
             await self._unrecorded(actor, session, policy, f"no file can be made: {error.strerror}")
             return None
-        async with self._db.begin() as tx:
-            moment = await tx.now()
-            tx.add(_row(recorder, actor, moment, moment + timedelta(days=policy.keep_days)))
-            tx.publish("recording", id=recorder.id, cluster_id=session.cluster_id)
+        async with AsyncExitStack() as undo:
+            undo.push_async_callback(self._throw_away, recorder)
+            async with self._db.begin() as tx:
+                moment = await tx.now()
+                tx.add(_row(recorder, actor, moment, moment + timedelta(days=policy.keep_days)))
+                tx.publish("recording", id=recorder.id, cluster_id=session.cluster_id)
+            undo.pop_all()
         self._running[recorder.id] = recorder
         self.figures.running.inc()
         self._tasks.spawn(recorder.id, recorder.run(self._ended))
         self._clock.call_later(CLAIM_TIMEOUT, self._discard_unclaimed, recorder)
         return recorder
+
+    async def _throw_away(self, recorder: Recorder) -> None:
+        """Leave nothing of a file whose row could not be written."""
+        if recorder.writer is not None:
+            recorder.writer.close()
+        await self._unlink(recorder.id)
 
     async def unreadable(self, session: Session, actor: Actor, policy: Policy, why: str) -> None:
         """Note that a session cannot be read along. Raises: ApiError: then it may not be."""
