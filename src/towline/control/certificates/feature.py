@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, or_
+from sqlalchemy.exc import DBAPIError
 
 from towline.aio.tasks import TaskOwner
 from towline.control.bus import Subscription
@@ -63,6 +64,8 @@ LEAST_PAUSE = 0.2
 SHARE = 10
 """Times that a pass took, as the pause after it: with many thousand names passes take a tenth of the time, no more."""
 TOPICS = (TOPIC, "route", "domain", "resync")
+LONGEST_REASON = 300
+"""Characters of a database's error in the log: it may hold a whole statement."""
 WARN_AGAIN = timedelta(days=1)
 KEEP_ORDERS = 30 * 86400.0
 """Seconds; the longest budget counts a week, and people look back for a month."""
@@ -131,8 +134,8 @@ class CertificatesFeature:
                 began = self._control.clock.monotonic()
                 try:
                     await (self.look() if names_changed else self._glance())
-                except ApiError as error:
-                    _log.warning("certificates not looked at", why=error.message)
+                except (ApiError, DBAPIError) as error:
+                    _log.warning("certificates not looked at", why=str(error)[:LONGEST_REASON])
                 took = self._control.clock.monotonic() - began
                 await self._control.clock.sleep(max(LEAST_PAUSE, took * SHARE))
                 try:
@@ -163,7 +166,7 @@ class CertificatesFeature:
         try:
             async with self._control.db.read() as tx:
                 due = await repository.next_moment(tx)
-        except ApiError:
+        except (ApiError, DBAPIError):
             return LOOK_INTERVAL
         return LOOK_INTERVAL if due is None else min(LOOK_INTERVAL, max(LEAST_PAUSE, due))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ EMPTY: Mapping[str, Any] = {
 ENDS_SOON = 200 * 86400.0
 """Seconds; of what ends later nobody is warned: the longest certificates live 398 days."""
 BITE = 500
-"""Rows of one question by id."""
+"""Values of one question by id or name: fewer than every database takes as parameters."""
 
 
 async def by_name(tx: Transaction, name: str) -> Certificate | None:
@@ -65,10 +65,14 @@ async def served(tx: Transaction) -> list[tuple[str, int]]:
 async def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Certificate]:
     """Return rows by id, in bites that every database takes as parameters."""
     found: list[Certificate] = []
-    for start in range(0, len(ids), BITE):
-        query = select(Certificate).where(Certificate.id.in_(ids[start : start + BITE]))
-        found += (await tx.scalars(query)).all()
+    for some in _bites(ids):
+        found += (await tx.scalars(select(Certificate).where(Certificate.id.in_(some)))).all()
     return found
+
+
+def _bites(values: Collection[str]) -> Iterator[list[str]]:
+    listed = list(values)
+    return (listed[start : start + BITE] for start in range(0, len(listed), BITE))
 
 
 async def count(tx: Transaction) -> int:
@@ -86,13 +90,15 @@ async def set_wanted(tx: Transaction, names: Collection[str], *, wanted: bool) -
     values: dict[str, Any] = {"wanted": wanted, "updated_at": now()}
     if wanted:
         values["next_at"] = now()
-    await tx.execute(update(Certificate).where(Certificate.name.in_(names)).values(**values))
+    for some in _bites(names):
+        await tx.execute(update(Certificate).where(Certificate.name.in_(some)).values(**values))
 
 
 async def take_over(tx: Transaction, names: Collection[str]) -> None:
     """Ask an authority for what was uploaded and has ended; it is shown until the new one has come."""
     values = {"source": Source.ACME, "state": State.WAITING, "next_at": now(), "attempts": 0, "updated_at": now()}
-    await tx.execute(update(Certificate).where(Certificate.name.in_(names)).values(**values))
+    for some in _bites(names):
+        await tx.execute(update(Certificate).where(Certificate.name.in_(some)).values(**values))
 
 
 def _free() -> ColumnElement[bool]:
