@@ -10,7 +10,6 @@ SHARED = {
     "tests/e2e/test_recordings": "kubernetes",
     "tests/soak/": "kubernetes",
     "tests/e2e/": "docker",
-    "tests/soak/": "docker",
     "tests/integration/agent/": "docker",
     "tests/integration/compose/": "docker",
     "tests/integration/testbed/": "docker",
