@@ -16,7 +16,7 @@ import yaml
 from tests.conftest import need
 from tests.support.kube_agent import Admin, make_agent_account, write_kubeconfig
 from tests.support.tunnel_pair import TunnelPair, loopback_tunnel
-from tests.testbed import gateway_api
+from tests.testbed import gateway_api, processes
 from tests.testbed.images import WEB_PAGE
 from tests.testbed.kubernetes.configuration import SHELL_IMAGE
 
@@ -86,8 +86,9 @@ def web(admin: Admin, token: str) -> str:
     admin.apply(f"{CORE}/services", service("web"))
     admin.apply(f"{CORE}/services", service("pods", headless=True))
     deadline = time.monotonic() + TIMEOUT
-    while not any(one["addresses"] for one in ready_endpoints(admin, "pods")):
-        assert time.monotonic() < deadline, "the pod does not become ready"
+    address = admin.ask("GET", f"{CORE}/services/web")["spec"]["clusterIP"]
+    while not (any(one["addresses"] for one in ready_endpoints(admin, "pods")) and processes.accepts(80, address)):
+        assert time.monotonic() < deadline, "the pod does not become ready, or kube-proxy does not hear of it"
         time.sleep(0.1)
     return "web-0"
 
