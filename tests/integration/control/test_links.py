@@ -103,6 +103,7 @@ async def test_a_restored_state_folder_is_put_in_quarantine_and_readmitted(contr
         path = f"/api/v1/clusters/{cluster}/agents/{agent.identity.agent_id}/readmit"
         assert (await control_app.joiner.post(path)).status_code == 200
         assert (await old.connect(url)).generation == 5
+        await until(lambda: control_app.control.fleet.links.is_connected(cluster))  # it has said that it keeps it
         assert (await _refused(agent, url)).code == "suspect"
         await old.stop()
 
