@@ -20,6 +20,11 @@ KEPT_EVENTS = QUEUE_EVENTS
 """Hints that are kept for late subscribers: no more than one can be behind anyway."""
 
 RESYNC = "resync"
+PAGE_TOPICS = (
+    "cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain",
+    "certificate", "recording",
+)  # fmt: skip
+"""What open pages hear of, `resync` besides: each page names them to its browser."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from towline.control.access.dependencies import Access, Permission, public
+from towline.control.bus import PAGE_TOPICS, RESYNC
 from towline.control.errors import ApiError, ErrorCode
 
 ROOT = Path(__file__).resolve().parent.parent / "web"
@@ -133,6 +134,7 @@ class Web:
             csrf_token=access.csrf_token if access else "",
             events_url="/api/v1/events" if access else "",
             events_after=EVENTS_AFTER.decode(),
+            events_topics=" ".join((*PAGE_TOPICS, RESYNC)),
             query=request.query_params.get("q", ""),
             **context,
         )

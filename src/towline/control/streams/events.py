@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from towline.control.access.actor import Access, AccessLost
 from towline.control.access.permissions import Permission, Reach, Resource, ScopeKind
-from towline.control.bus import RESYNC, Event, Subscription
+from towline.control.bus import PAGE_TOPICS, RESYNC, Event, Subscription
 from towline.control.clusters import repository as clusters
 from towline.control.jobs.follow import KEEP_ALIVE, sse
 
@@ -19,10 +19,6 @@ ALIVE_INTERVAL = 15.0
 """Seconds between signs of life: less than any proxy's idle limit."""
 FORGET_AFTER = 30.0
 """Seconds that a cluster's organisation and labels are remembered."""
-TOPICS = (
-    "cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain",
-    "certificate", "recording",
-)  # fmt: skip
 _OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route", "recording"})
 _BARE = frozenset({"access", "domain", "certificate"})
 """Topics of nobody's cluster: that something changed is told, and not what."""
@@ -78,7 +74,7 @@ async def hints(control: ControlPlane, access: Access, after: str = "") -> Async
     try:
         async with (
             access.watch(Permission.SELF, Resource(access.org_id)),
-            control.bus.subscribe(*TOPICS, after=after) as waiting,
+            control.bus.subscribe(*PAGE_TOPICS, after=after) as waiting,
         ):
             yield sse("hello", {}, id=None if after else control.bus.position)
             while (event := await _next(waiting)) is not None:

@@ -1,11 +1,11 @@
 // One event connection for all tabs of a browser: a shared worker that passes every event on to its ports.
 // It keeps the last events, so that a tab gets what happened between the making of its page and its first question.
 const KEPT = 500;
-const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain", "certificate", "resync"];
 const ports = new Set();
 const kept = [];
 let source = null;
 let begin = "";
+let topics = [];
 let lastState = "connecting";
 
 function tell(message) {
@@ -24,7 +24,7 @@ function open(url, after) {
       setTimeout(() => ports.size && !source && open(url, kept.at(-1)?.position || begin), 3000);
     }
   };
-  for (const topic of TOPICS) source.addEventListener(topic, (event) => take(topic, event));
+  for (const topic of topics) source.addEventListener(topic, (event) => take(topic, event));
 }
 
 function take(topic, { data, lastEventId }) {
@@ -52,7 +52,7 @@ self.onconnect = (connected) => {
   port.onmessage = ({ data }) => {
     if (data.open) {
       if (source) catchUp(port, data.after);
-      else open(data.open, data.after);
+      else { topics = data.topics; open(data.open, data.after); }
       port.postMessage({ kind: "state", state: lastState });
     }
     if (data.close) {

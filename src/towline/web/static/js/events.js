@@ -1,13 +1,12 @@
 // The page's view of the server's events: through the shared worker where there is one, else directly.
-const TOPICS = ["cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain", "certificate", "resync"];
-
 export function listen({ event, state }) {
-  const { events, eventsAfter: after, worker } = document.body.dataset;
+  const { events, eventsAfter: after, eventsTopics, worker } = document.body.dataset;
   if (!events) return;
+  const topics = eventsTopics.split(" ");
   if (window.SharedWorker) {
     const shared = new SharedWorker(worker, { name: "towline-events" });
     shared.port.onmessage = ({ data }) => data.kind === "event" ? event(data.topic, data.ids) : state(data.state);
-    shared.port.postMessage({ open: events, after });
+    shared.port.postMessage({ open: events, after, topics });
     window.addEventListener("pagehide", () => shared.port.postMessage({ close: true }));
     window.addEventListener("pageshow", (shown) => shown.persisted && location.reload());
     return;
@@ -15,5 +14,5 @@ export function listen({ event, state }) {
   const source = new EventSource(`${events}?after=${encodeURIComponent(after)}`);
   source.onopen = () => state("open");
   source.onerror = () => state("lost");
-  for (const topic of TOPICS) source.addEventListener(topic, (e) => event(topic, e.data ? JSON.parse(e.data) : {}));
+  for (const topic of topics) source.addEventListener(topic, (e) => event(topic, e.data ? JSON.parse(e.data) : {}));
 }
