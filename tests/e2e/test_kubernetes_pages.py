@@ -14,7 +14,7 @@ from tests.support import browser
 from tests.support import kubernetes_objects as objects
 from tests.support.browser import Scheme, Window
 from tests.support.kubernetes_stack import CLUSTER, Stack
-from tests.support.product import PASSWORD, wait_for
+from tests.support.product import wait_for
 from tests.testbed.kubernetes.configuration import NODE_NAME
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.browser, pytest.mark.timeout(240)]
@@ -66,23 +66,9 @@ def one_pod(stack: Stack) -> str:
     return names[0] if len(names) == 1 else ""
 
 
-def signed_in(window: Window, name: str) -> Page:
-    page = window.open("/signin")
-    page.get_by_label("User name").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/fleet")
-    return page
-
-
-def url(stack: Stack) -> str:
-    """Without TLS, as loopback may: the browser does not know the server's own authority."""
-    return f"http://127.0.0.1:{stack.port}"
-
-
 def test_nodes_workloads_and_events_have_rows(chromium: Browser, stack: Stack, clock: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "tim")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("tim")
         window.open(BASE)
         expect(page.locator("#kube-size")).to_contain_text("1 of 1 ready", timeout=PATIENCE)
         expect(page.locator("#kube-size")).to_contain_text(re.compile(r"Deployment\s*\d"))
@@ -112,8 +98,8 @@ def test_nodes_workloads_and_events_have_rows(chromium: Browser, stack: Stack, c
 
 
 def test_logs_of_several_containers_go_on_pause_and_are_searched(chromium: Browser, stack: Stack, clock: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "mia")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("mia")
         window.open(f"{BASE}/kubernetes/{NAMESPACE}/pods/{clock}/logs")
         view = page.get_by_role("log")
         expect(view).to_contain_text("ding")
@@ -140,8 +126,8 @@ def last_tick(page: Page) -> int:
 
 
 def test_a_workload_is_scaled_restarted_and_deleted_by_its_name(chromium: Browser, stack: Stack, clock: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "mia")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("mia")
         window.open(OBJECT)
         expect(page.locator("#object-head")).to_contain_text("1 of 1 ready")
         scale(page, window, 2)
@@ -193,8 +179,8 @@ def remove(page: Page, window: Window, stack: Stack) -> None:
 
 
 def test_a_refusal_leads_to_the_page_that_says_why(chromium: Browser, stack: Stack, clock: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "tim")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("tim")
         answer = page.goto(f"{window.url}{BASE}/kubernetes/{NAMESPACE}/pods/{clock}/logs")
         assert answer is not None
         assert answer.status == 403
@@ -219,8 +205,8 @@ def test_a_refusal_leads_to_the_page_that_says_why(chromium: Browser, stack: Sta
 
 
 def test_an_admin_looks_as_another_user_and_as_a_role(chromium: Browser, stack: Stack, clock: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "root")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("root")
         window.open(f"{BASE}/access?namespace={NAMESPACE}")
         expect(
             page.get_by_role("link", name=re.compile("^delete secrets: yes, .*owner on the organisation"))
@@ -255,8 +241,8 @@ def test_every_page_is_readable_in_light_and_dark_and_on_a_phone(
         "terminal": f"{pod}/terminal",
     }  # fmt: skip
     found: dict[str, object] = {}
-    with browser.window(chromium, url(stack), scheme=scheme, size=size) as window:
-        page = signed_in(window, "mia")
+    with browser.window(chromium, stack.plain_url, scheme=scheme, size=size) as window:
+        page = window.sign_in("mia")
         for name, path in paths.items():
             window.open(path)
             settle(page, name)

@@ -13,7 +13,7 @@ from tests.support import browser
 from tests.support import kubernetes_objects as objects
 from tests.support.browser import Scheme, Window
 from tests.support.kubernetes_stack import CLUSTER, Stack
-from tests.support.product import PASSWORD, wait_for
+from tests.support.product import wait_for
 from tests.testbed.kubernetes.configuration import SHELL_IMAGE
 
 pytestmark = [pytest.mark.kubernetes, pytest.mark.browser, pytest.mark.timeout(240)]
@@ -61,23 +61,9 @@ def unwell(stack: Stack) -> str:
     return ""
 
 
-def signed_in(window: Window, name: str) -> Page:
-    page = window.open("/signin")
-    page.get_by_label("User name").fill(name)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Sign in").click()
-    page.wait_for_url("**/fleet")
-    return page
-
-
-def url(stack: Stack) -> str:
-    """Without TLS, as loopback may: the browser does not know the server's own authority."""
-    return f"http://127.0.0.1:{stack.port}"
-
-
 def test_the_unwell_pod_is_found_read_entered_and_mended(chromium: Browser, stack: Stack, shop: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "pia")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("pia")
         find(page, window, shop)
         read_the_log(page, window)
         open_a_shell(page, window)
@@ -167,8 +153,8 @@ def mend(page: Page, window: Window, pod: str) -> None:
 
 
 def test_a_viewer_sees_the_pod_and_nothing_to_act_with(chromium: Browser, stack: Stack, shop: str) -> None:
-    with browser.window(chromium, url(stack)) as window:
-        page = signed_in(window, "vic")
+    with browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("vic")
         page.goto(f"{window.url}/clusters/{CLUSTER}/pods?namespace={NAMESPACE}")
         page.locator("#pods").get_by_role("link").first.click()
         expect(page.locator("#containers")).to_contain_text("side")
@@ -192,8 +178,8 @@ def test_every_page_is_readable_on_smaller_screens(
         "yaml": f"{base}/kubernetes/{NAMESPACE}/deployments/shop/yaml",
     }  # fmt: skip
     found: dict[str, object] = {}
-    with browser.window(chromium, url(stack), scheme=scheme, size=(width, 844)) as window:
-        page = signed_in(window, "pia")
+    with browser.window(chromium, stack.plain_url, scheme=scheme, size=(width, 844)) as window:
+        page = window.sign_in("pia")
         for name, path in paths.items():
             window.open(path)
             page.wait_for_load_state("domcontentloaded")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from tests.support.product import PASSWORD
 from tests.testbed import chromium
 
 ARTIFACTS = Path(__file__).resolve().parents[1] / "artifacts"
@@ -40,6 +41,15 @@ class Window:
         answer = self.page.goto(self.url + path)
         assert answer is not None and answer.status < 400, f"{path} answered {answer and answer.status}"
         return self.page
+
+    def sign_in(self, name: str) -> Page:
+        """Sign in by the form, as a user with the password of all tests."""
+        page = self.open("/signin")
+        page.get_by_label("User name").fill(name)
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Sign in").click()
+        page.wait_for_url("**/fleet")
+        return page
 
     def problems(self) -> list[str]:
         """Serious findings of axe on the page that is open."""

@@ -209,6 +209,11 @@ class Stack:
         return f"https://127.0.0.1:{self.port}"
 
     @property
+    def plain_url(self) -> str:
+        """Without TLS, as loopback may: a browser does not know the server's own authority."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def authority(self) -> Path:
         return self.folder / "server" / "tls" / "authority.pem"
 
