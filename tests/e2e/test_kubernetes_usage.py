@@ -105,4 +105,5 @@ def test_pages_show_what_nodes_and_pods_use(stack: Stack, measured: User, chromi
 
 def is_told(stack: Stack, user: User) -> bool:
     with stack.http(user.token) as client:
-        return bool(client.get(f"/api/v1/clusters/{CLUSTER}/kubernetes").json()["metrics"])
+        overview = client.get(f"/api/v1/clusters/{CLUSTER}/kubernetes").json()
+    return bool(overview["metrics"] and overview["nodes"]["usage"])

@@ -60,10 +60,16 @@ class Cluster:
     # -- life ------------------------------------------------------------------------------------
 
     def up(self, *, with_node: bool) -> Path:
-        """Start what does not run and wait until it is ready. Returns: the administrator's kubeconfig."""
+        """Start what does not run and wait until it is ready. Returns: the administrator's kubeconfig.
+
+        A cluster of which nothing runs begins anew: what an earlier one left would come back restarted, or torn.
+        """
         from tests.testbed.kubernetes import node  # a node is part of a cluster and knows it; not the other way round
 
         tools = program.build()
+        if not any(self.running(name) for name in CONTROL_PLANE):
+            self.down()
+            self.home.mkdir(mode=0o700)
         if with_node:
             node.add_bridge()
         if self.running("kube-apiserver") is None:
