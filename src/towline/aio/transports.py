@@ -66,6 +66,9 @@ class TransportStream(asyncio.Protocol):
         while self._writing_paused and self._lost is None:
             self._writer = asyncio.get_running_loop().create_future()
             await self._writer
+        if self.transport.is_closing() and self._lost is None:
+            # it drops what is written, and says so in a later turn of the loop: a writer that never waits is its end
+            await asyncio.wait([self._gone])
         if self._lost is not None:
             self._raise_if_over()
 

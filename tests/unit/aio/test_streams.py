@@ -111,6 +111,7 @@ class FakeTransport(asyncio.Transport):
     def __init__(self):
         super().__init__()
         self.calls = []
+        self.ending = False
 
     def __getattribute__(self, name):
         if name in {"pause_reading", "resume_reading", "write", "write_eof", "close", "abort"}:
@@ -120,6 +121,9 @@ class FakeTransport(asyncio.Transport):
 
     def can_write_eof(self):
         return True
+
+    def is_closing(self):
+        return self.ending
 
 
 async def connected():
@@ -179,3 +183,11 @@ async def test_adapter_abort_says_closed_here():
     assert transport.calls == [("abort",)]
     with pytest.raises(ClosedHere, match="enough"):
         await stream.read()
+
+
+async def test_writer_of_a_transport_that_ends_waits_until_it_is_told():
+    stream, transport = await connected()
+    transport.ending = True  # bytes are dropped from now on; `connection_lost` comes with the next turn of the loop
+    asyncio.get_running_loop().call_soon(stream.connection_lost, Broken("cut"))
+    with pytest.raises(Broken, match="cut"):
+        await stream.write(b"a log line")
