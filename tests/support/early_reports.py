@@ -1,4 +1,4 @@
-"""Says why a test failed at the moment it did: a run that is broken off, or ends by an error of the runner itself, never
+"""Says why a test failed at the moment it did: a run that is broken off, or ends by an error of the runner, never
 comes to pytest's own summary. For runs that nobody watches: `pytest -p tests.support.early_reports`."""
 
 import pytest
