@@ -23,6 +23,7 @@ BENCHMARKS = {
     "proxy": ("Streams through the edge, a tunnel and an agent", "benchmarks.proxy"),
     "gateway": ("The gateway beside nginx", "benchmarks.gateway --seconds 2 --rounds 2"),
     "gateway-memory": ("The gateway's memory", "benchmarks.gateway_memory"),
+    "http2": ("What HTTP/2 to the client would cost", "benchmarks.http2"),
     "mux": ("The tunnel alone", "benchmarks.mux"),
     "idle": ("Idle agents", "benchmarks.idle"),
     "idle-tls": ("Idle agents over TLS", "benchmarks.idle --agents 1000 --tls"),
