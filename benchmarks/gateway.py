@@ -3,11 +3,12 @@
     python -m benchmarks.gateway [--seconds 3] [--rounds 3]
 
 wrk asks for a file of 1 KiB, and for one of 100 MiB, through edge, tunnel and agent, and through nginx as a reverse
-proxy that keeps its upstream connections; both ask the same nginx for the files. Edge and nginx proxy are pinned to one
-core, the agent to the other; wrk and the files share both. The edge routes by a table of 50,000 routes, one of which
-is asked for. Paths take turns in each round; the table holds medians. Beside bulk, the small requests of one second to
-the last are counted. TLS is ended by the edge and by nginx, with the same certificate (P-256). No cap on connections
-per address, access log off.
+proxy that keeps its upstream connections; small files also through an nginx as one line of configuration makes it,
+which opens a connection for each request. All ask the same nginx for the files. Edge and nginx proxies are pinned to
+one core, the agent to the other; wrk and the files share both. The edge routes by a table of 50,000 routes, one of
+which is asked for. Paths take turns in each round; the table holds medians. Beside bulk, the small requests of one
+second to the last are counted. TLS is ended by the edge and by nginx, with the same certificate (P-256). No cap on
+connections per address, access log off.
 """
 
 import argparse
@@ -61,9 +62,10 @@ HOST = "app-25000.example.test"
 TLS_HOST = "localhost"
 """What wrk asks for over TLS: the name in its address, which has to be the Host as well."""
 ROUTES = 50_000
-OURS, NGINX = "gateway", "nginx"
+OURS, NGINX, SIMPLE = "gateway", "nginx", "nginx without kept connections"
 REVERSE = """
   upstream files {{ server 127.0.0.1:{files}; keepalive 128; keepalive_requests 1000000000; }}
+  server {{ listen 127.0.0.1:{simple}; location / {{ proxy_pass http://127.0.0.1:{files}; }} }}
   server {{ listen 127.0.0.1:{port}; listen 127.0.0.1:{tls} ssl;
     ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem; ssl_session_cache none;
     location / {{ proxy_pass http://files; proxy_http_version 1.1; proxy_set_header Connection ""; }} }}
@@ -146,8 +148,11 @@ Figures = dict[tuple[str, str], list[float]]
 
 
 def one_round(bases: dict[str, tuple[str, str]], children: dict[str, list[int]], seconds: int, found: Figures) -> None:
-    """Let both take their turn at everything."""
-    for name, (base, tls) in bases.items():
+    """Let all take their turn: nginx without kept connections at small requests, the others at everything."""
+    for connections in (32, 128):
+        found[SIMPLE, f"small {connections}"].append(wrk(f"{bases[SIMPLE][0]}/small", connections, seconds)[0])
+    for name in (NGINX, OURS):
+        base, tls = bases[name]
         for connections in (32, 128):
             before = [cpu_seconds(pid) for pid in children[name]]
             rate, _, _ = wrk(f"{base}/small", connections, seconds)
@@ -189,7 +194,7 @@ def certificate(folder: Path) -> None:
 def measure(seconds: int, rounds: int) -> None:
     """Run everything and print the table."""
     files = 20_000 + secrets.randbelow(20_000)
-    reverse, tls, ours = files + 1, files + 2, files + 3
+    reverse, tls, ours, simple = files + 1, files + 2, files + 3, files + 4
     found: Figures = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="towline-gateway-") as name, ExitStack() as stack:
         folder = Path(name)
@@ -199,13 +204,14 @@ def measure(seconds: int, rounds: int) -> None:
         (folder / "www" / "large").write_bytes(os.urandom(LARGE_BYTES))
         certificate(folder)
         stack.enter_context(process(nginx(folder, "files", FILES.format(port=files, folder=folder))))
-        text = REVERSE.format(port=reverse, files=files, tls=tls, folder=folder)
+        text = REVERSE.format(port=reverse, files=files, tls=tls, simple=simple, folder=folder)
         proxy = stack.enter_context(process(["taskset", "-c", "0", *nginx(folder, "reverse", text)]))
         server = stack.enter_context(process(role("server", ours, files, folder, 0)))
         wait_for(f"http://127.0.0.1:{ours}/small", "api.test")
         agent = stack.enter_context(process(role("agent", ours, files, folder, 1)))
         bases = {
             NGINX: (f"http://127.0.0.1:{reverse}", f"https://{TLS_HOST}:{tls}"),
+            SIMPLE: (f"http://127.0.0.1:{simple}", ""),
             OURS: (f"http://127.0.0.1:{ours}", f"https://{TLS_HOST}:{ours}"),
         }
         for base, _ in bases.values():
@@ -218,9 +224,9 @@ def measure(seconds: int, rounds: int) -> None:
 def rows(middle: dict[tuple[str, str], float], microseconds: float) -> list[Row]:
     """Return the table."""
 
-    def ratio(kind: str, unit: str, label: str, goal: float) -> Row:
-        mine, theirs = middle[OURS, kind], middle[NGINX, kind]
-        measured = f"{mine:,.0f} {unit}, nginx {theirs:,.0f}: x{mine / theirs:.2f}"
+    def ratio(kind: str, unit: str, label: str, goal: float, other: str = NGINX) -> Row:
+        mine, theirs = middle[OURS, kind], middle[other, kind]
+        measured = f"{mine:,.0f} {unit}, {other} {theirs:,.0f}: x{mine / theirs:.2f}"
         return label, measured, f"x{goal:g}" if goal else "", mine / theirs >= goal if goal else None
 
     def kept(downloads: int) -> Row:
@@ -238,6 +244,8 @@ def rows(middle: dict[tuple[str, str], float], microseconds: float) -> list[Row]
     return [
         ratio("small 32", "requests/s", "1 KiB, 32 connections", 0.6),
         ratio("small 128", "requests/s", "1 KiB, 128 connections", 0.6),
+        ratio("small 32", "requests/s", "the same, 32 connections", 0, SIMPLE),
+        ratio("small 128", "requests/s", "the same, 128 connections", 0, SIMPLE),
         ("processor time of one request, server + agent", spent, "", None),
         ratio("bulk", "MiB/s", "100 MiB, one download", 0.8),
         ratio("bulk 4", "MiB/s", "100 MiB, four downloads", 0.8),
