@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 import structlog
 
+from tests.support import prepared
 from tests.support.scheduling import SharedParts
 from tests.support.sockets import close_sockets, open_sockets
 from tests.testbed import catalogue, haproxy, nginx, postgres, registry, squid, sshd
@@ -161,6 +162,40 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'towline.sqlite'}"
     url: str = request.getfixturevalue("postgres_url")
+    return url
+
+
+@pytest.fixture(scope="session")
+def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file with today's schema, to copy; see `tests.support.prepared`."""
+    folder = tmp_path_factory.mktemp("prepared")
+    prepared.migrate(f"sqlite:///{folder / prepared.FILE}", folder)
+    return folder / prepared.FILE
+
+
+@pytest.fixture(scope="session")
+def prepared_postgres(postgres_server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The name of a PostgreSQL database with today's schema, to copy."""
+    name = f"towline_{secrets.token_hex(8)}"
+    prepared.migrate(postgres.create_database(postgres_server, name), tmp_path_factory.mktemp("prepared"))
+    yield name
+    postgres.drop_database(postgres_server, name)
+
+
+@pytest.fixture
+def prepared_postgres_url(postgres_server: postgres.Server, prepared_postgres: str) -> Iterator[str]:
+    """A PostgreSQL database with today's schema and nothing else, gone after the test."""
+    name = f"towline_{secrets.token_hex(8)}"
+    yield postgres.create_database(postgres_server, name, template=prepared_postgres)
+    postgres.drop_database(postgres_server, name)
+
+
+@pytest.fixture(params=DATABASES)
+def prepared_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with today's schema and nothing else: the test runs once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        return prepared.sqlite_copy(request.getfixturevalue("prepared_sqlite"), tmp_path)
+    url: str = request.getfixturevalue("prepared_postgres_url")
     return url
 
 

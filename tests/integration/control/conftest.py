@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
+from tests.support import prepared
 from tests.support.control_app import ControlApp, running_control
 
 from towline.control.access import passwords
 
 
 @pytest.fixture
-async def control_app(database_url: str, tmp_path: Path) -> AsyncIterator[ControlApp]:
+async def control_app(prepared_database_url: str, tmp_path: Path) -> AsyncIterator[ControlApp]:
     """A running control plane on a fresh database."""
-    async with running_control(database_url, tmp_path) as app:
+    async with running_control(prepared_database_url, tmp_path) as app:
         yield app
 
 
@@ -24,7 +25,7 @@ def _cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def small_app(tmp_path: Path) -> AsyncIterator[ControlApp]:
+async def small_app(prepared_sqlite: Path, tmp_path: Path) -> AsyncIterator[ControlApp]:
     """A control plane on SQLite alone, for what is decided before any database is asked."""
-    async with running_control(f"sqlite:///{tmp_path / 'towline.sqlite'}", tmp_path) as app:
+    async with running_control(prepared.sqlite_copy(prepared_sqlite, tmp_path), tmp_path) as app:
         yield app

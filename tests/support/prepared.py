@@ -1,0 +1,47 @@
+"""Databases that hold today's schema and nothing else: migrated once a run, and copied for each test.
+
+Tests of migrations, and of the first start, take an empty database instead: `database_url`.
+"""
+
+import asyncio
+import shutil
+import threading
+from pathlib import Path
+
+from towline.control import schema
+from towline.control.bus import Bus
+from towline.control.db import Database
+
+FILE = "towline.sqlite"
+
+
+def migrate(url: str, folder: Path) -> None:
+    """Bring an empty database to today's schema. The loop is another thread's: a test may have its own here."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(_migrate(url, folder))
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+async def _migrate(url: str, folder: Path) -> None:
+    db = Database(url, bus=Bus())
+    try:
+        await schema.prepare(db, folder, 0)
+    finally:
+        await db.close()
+
+
+def sqlite_copy(prepared: Path, folder: Path) -> str:
+    """Copy a prepared file. Returns: the copy's URL."""
+    copy = folder / FILE
+    shutil.copyfile(prepared, copy)
+    return f"sqlite:///{copy}"
