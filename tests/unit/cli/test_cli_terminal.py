@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 HELD = """
-import asyncio, sys
+import asyncio, signal, sys
 from towline.cli.terminal import raw_terminal
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below nohup
 
 async def main():
     with raw_terminal():
