@@ -252,9 +252,10 @@ def create_app(control: ControlPlane) -> FastAPI:
     )
     app.state.control = control
     answers.install(app)
-    for router in (*routers(), *pages()):
-        app.include_router(router)
     undeclared = undeclared_routes(app.routes)
+    for router in (*routers(), *pages()):
+        undeclared += undeclared_routes(router.routes)  # once included, each of them is built anew to be looked at
+        app.include_router(router)
     if undeclared:
         raise StartupError(f"routes without a declared permission: {', '.join(undeclared)}")
     return app
