@@ -13,13 +13,17 @@ NAMESPACES = Path("/var/run/netns")
 
 
 def add_bridge() -> None:
-    """Give the node an address that is not loopback, which the kubelet would refuse."""
+    """Give the node an address that is not loopback, which the kubelet would refuse.
+
+    Addresses of services end here as long as kube-proxy does not know them: nothing is to leave the machine for them,
+    where a gateway may even answer.
+    """
     name, address = configuration.NODE_BRIDGE, f"{configuration.NODE_ADDRESS}/32"
-    if Path(f"/sys/class/net/{name}").exists():
-        return
-    for words in (["link", "add", name, "type", "bridge"], ["addr", "add", address, "dev", name]):
-        subprocess.run(["ip", *words], check=True)
-    subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    if not Path(f"/sys/class/net/{name}").exists():
+        for words in (["link", "add", name, "type", "bridge"], ["addr", "add", address, "dev", name]):
+            subprocess.run(["ip", *words], check=True)
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+    subprocess.run(["ip", "route", "replace", configuration.SERVICE_RANGE, "dev", name], check=True)
 
 
 def exists(cluster: Cluster) -> bool:
