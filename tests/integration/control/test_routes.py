@@ -266,3 +266,28 @@ async def test_what_no_hint_told_is_read_anew_a_page_at_a_time(
         "a": ids["a"], "b": ids["c"], "c": ids["b"], "x": None,
     }  # fmt: skip
     assert registry.find("pinned.example.com", b"/") is UNKNOWN
+
+
+async def test_names_whose_tls_the_target_ends_want_no_certificate_and_their_light_says_so(
+    control_app: ControlApp,
+) -> None:
+    await place(control_app)
+    dora = await control_app.user("dora", Role.DEPLOYER)
+    made = {
+        "web": body(),
+        "db": body(name="db", host="db.example.net", options={"tls_passthrough": True}),
+        "dbapi": body(name="dbapi", host="db.example.net", path="/api"),
+        "queue": body(name="queue", host="queue.example.net", options={"tcp_port": 5672}),
+        "both": body(name="both", host="both.example.net", options={"tcp_port": 5673}),
+        "bothweb": body(name="bothweb", host="both.example.net", path="/web"),
+    }
+    for one in made.values():
+        assert (await dora.post(BASE, json=one)).status_code == 201, one
+    assert await control_app.control.routes.hosts() == {"shop.example.net", "both.example.net"}
+    wanted = {one.name for one in await control_app.control.certificates._wanted()}
+    assert {"shop.example.net", "both.example.net"} <= wanted
+    assert not {"db.example.net", "queue.example.net"} & wanted
+    for name in ("db", "queue"):
+        lights = {one["name"]: one for one in (await dora.get(f"{BASE}/{name}/check")).json()["lights"]}
+        assert lights["certificate"]["state"] == "ok"
+        assert "the target itself ends" in lights["certificate"]["reason"]

@@ -19,6 +19,7 @@ from towline.control.routes.schemas import Light, RouteCheck
 from towline.control.routes.service import RouteService, View
 from towline.control.routes.states import RouteState
 from towline.control.routes.targets import TargetInvalid, restored, shown
+from towline.control.routes.words import TLS_OF_TARGET, ends_tls_itself
 from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.wire.yamux_model import TooManyStreams
 
@@ -48,10 +49,15 @@ class RouteChecks:
         view = await self._routes.get(access, route)
         row = view.row
         host = CHECK_LABEL + row.host[1:] if row.host.startswith(WILDCARD) else row.host
-        first = [_state(row), self.name(host), self.certificate(host)] if host else [_state(row)]
+        first: list[Awaitable[Light]] = [_state(row)]
+        if host:
+            first += [self.name(host), self._certificate(row, host)]
         found = await asyncio.gather(*first, *(self._target(view, number) for number in range(len(row.targets))))
         lights = [light for some in found for light in (some if isinstance(some, list) else [some])]
         return RouteCheck(route=row.name, host=row.host, ok=all(one.state == "ok" for one in lights), lights=lights)
+
+    async def _certificate(self, row: PublishedRoute, host: str) -> Light:
+        return TLS_OF_TARGET if ends_tls_itself(row.options) else await self.certificate(host)
 
     async def name(self, host: str) -> Light:
         """Tell whether a name leads to this server."""

@@ -104,16 +104,19 @@ async def served(tx: Transaction, after: str, limit: int) -> Sequence[Any]:
     return (await tx.execute(query.where(PublishedRoute.id > after).order_by(PublishedRoute.id).limit(limit))).all()
 
 
-async def served_hosts(tx: Transaction) -> Sequence[str]:
-    query = select(PublishedRoute.host).where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True))
-    return (await tx.scalars(query.distinct().order_by(PublishedRoute.host))).all()
-
-
 async def owners_of_hosts(tx: Transaction) -> dict[str, str]:
-    """Return the organisation of every name that `served_hosts` has; a name is never two organisations'."""
-    query = select(PublishedRoute.host, PublishedRoute.org_id).distinct().order_by(PublishedRoute.host)
-    rows = await tx.execute(query.where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True)))
-    return {row.host: row.org_id for row in rows}
+    """Return the organisation of every name that wants a certificate.
+
+    One whose TLS is passed through wants none, whatever else is below it: its target ends TLS. Nor does one that
+    leads to its target by a port alone.
+    """
+    passed = PublishedRoute.options["tls_passthrough"].as_boolean().label("passed")
+    port = PublishedRoute.options["tcp_port"].as_integer().label("port")
+    query = select(PublishedRoute.host, PublishedRoute.org_id, passed, port).distinct().order_by(PublishedRoute.host)
+    query = query.where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True))
+    rows = (await tx.execute(query)).all()
+    whole = {row.host for row in rows if row.passed}
+    return {row.host: row.org_id for row in rows if not row.port and row.host not in whole}
 
 
 async def names_taken(tx: Transaction, org_id: str, names: Collection[str]) -> set[str]:

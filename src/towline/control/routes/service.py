@@ -75,9 +75,9 @@ class RouteService:
     # -- looking -------------------------------------------------------------------------------
 
     async def hosts(self) -> frozenset[str]:
-        """Return every name that an active route answers for, wildcards as `*.NAME`: what wants a certificate."""
+        """Return every name that wants a certificate because an active route answers for it; wildcards as `*.NAME`."""
         async with self._db.read() as tx:
-            return frozenset(await repository.served_hosts(tx))
+            return frozenset(await repository.owners_of_hosts(tx))
 
     async def page(self, access: Access, asked: ListQuery, wanted: Wanted) -> Listed[View]:
         """Return a page of the routes that the actor may see. Raises: ApiError: invalid, cluster_not_found."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 from towline.control.routes.schemas import Light, RouteOut, TargetOut
@@ -29,6 +29,14 @@ LIGHTS = {
 }
 TONES: dict[str, Tone] = {"ok": "healthy", "failed": "down", "unknown": "unknown"}
 LIGHT_WORDS = {"ok": "OK", "failed": "Failed", "unknown": "Not tested"}
+TLS_OF_TARGET = Light(
+    name="certificate", state="ok", reason="none is ordered: the target itself ends whatever TLS reaches it"
+)
+
+
+def ends_tls_itself(options: Mapping[str, Any]) -> bool:
+    """Tell whether a route passes connections on as they are, so that no certificate of ours is ever shown."""
+    return bool(options.get("tls_passthrough") or options.get("tcp_port"))
 
 
 TAKEN = frozenset({"new", "accept"})
@@ -105,7 +113,9 @@ def untested(route: RouteOut) -> list[Light]:
     reason = route.reason or ("it answers for its name" if good else state(route).reason)
     lights = [Light(name="route", state="ok" if good else "failed", reason=reason)]
     if route.host:
-        lights += [Light(name=name, state="unknown", reason=later) for name in ("name", "certificate")]
+        lights.append(Light(name="name", state="unknown", reason=later))
+        certificate = Light(name="certificate", state="unknown", reason=later)
+        lights.append(TLS_OF_TARGET if ends_tls_itself(route.options) else certificate)
     for target in route.targets:
         name = target.cluster.name
         if target.connected:

@@ -61,6 +61,12 @@ def test_lights_before_a_test_say_what_is_known() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("options", [{"tls_passthrough": True}, {"tcp_port": 5432}])
+def test_light_of_a_certificate_says_that_a_raw_target_ends_tls_itself(options: dict[str, Any]) -> None:
+    (light,) = [one for one in words.untested(route(options=options)) if one.name == "certificate"]
+    assert light.state == "ok" and "the target itself ends" in light.reason
+
+
 def test_lights_name_their_cluster_when_there_are_several() -> None:
     one = Light(name="agent", cluster="edge-1", state="ok", reason="connected")
     other = Light(name="agent", cluster="edge-2", state="failed", reason="away")
