@@ -161,6 +161,7 @@ def edge_options(settings: Settings) -> EdgeOptions:
         trusted_proxies=proxies,
         connections_per_address=settings.connections_per_address,
         log_good_targets=False,  # left to the counters
+        cookie_zone=settings.gateway_domain.encode("ascii"),
     )
 
 

@@ -52,7 +52,6 @@ class Exchange:
     `decided.DecidedExchange` overrides how requests to clusters differ: those methods stay, by name.
     """
 
-    _answer_lines = staticmethod(answer_lines)
     _is_rewriting = False
     """The body of the answer changes on its way."""
 
@@ -378,6 +377,10 @@ class Exchange:
         wanted = self.head.expects_continue if answer.status == 100 else self.head.minor == 1
         if wanted:
             self._send(b"%s%s\r\n" % (status_line(answer), self._answer_lines(answer)))
+
+    def _answer_lines(self, answer: ResponseHead) -> bytes:
+        """Return the lines of an answer that travel on, kept with the answer once they were made."""
+        return answer.passed_on or answer_lines(answer, self._client.context.options.cookie_zone)
 
     def _begin_answer(self, answer: ResponseHead) -> None:
         upstream = self.upstream

@@ -4,6 +4,7 @@ What a client may not say is left out before our own fields are added, so that n
 field included, can stand in for or remove what we say (Rancher CVE-2021-31999). Pure functions.
 """
 
+from towline.gateway.cookies import host_only
 from towline.gateway.interfaces import Peer
 from towline.wire.http1 import Framing, RequestHead, ResponseHead
 from towline.wire.http1_fields import HOP_BY_HOP
@@ -72,14 +73,19 @@ def claims_identity(head: RequestHead) -> bool:
     return any(name.replace(b"_", b"-").startswith(IDENTITY_PREFIXES) for name, _, _ in head.lines.marked)
 
 
-def answer_lines(answer: ResponseHead) -> bytes:
-    """Return the lines of an answer that travel on: nothing about one hop, nothing about framing."""
+def answer_lines(answer: ResponseHead, zone: bytes = b"") -> bytes:
+    """Return the lines of an answer that travel on: nothing about one hop, nothing about framing.
+
+    Args: zone: domain that no cookie may be for; the same at each call with one answer. Empty: none.
+    """
     if answer.passed_on is not None:
         return answer.passed_on
     block = answer.lines.plain_block(answer.connection)
     for name, _, line in answer.lines.marked:
         if name not in _FRAMES and name not in answer.connection:
             block += line + b"\r\n"
+    if zone:
+        block = host_only(block, zone)
     answer.passed_on = block
     return block
 

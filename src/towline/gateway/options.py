@@ -84,6 +84,10 @@ class EdgeOptions:
     log_good_targets: bool = True
     """Record also what published services answered well. Such a record costs a fifth of the request itself."""
 
+    cookie_zone: bytes = b""
+    """Domain, lower-case, that no target may set a cookie for, nor for one above it: strangers' services are below it.
+    Empty: none."""
+
     head_limits: HeadLimits = field(default_factory=HeadLimits)
 
     def is_trusted(self, address: str) -> bool:

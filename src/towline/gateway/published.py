@@ -10,10 +10,11 @@ import structlog
 
 from towline.aio.tasks import OwnerClosed
 from towline.gateway.compression import CompressingReader, compressed_lines, may_compress
+from towline.gateway.cookies import host_only
 from towline.gateway.error_pages import page_of
 from towline.gateway.errors import UpstreamAway, UpstreamError
 from towline.gateway.exchange import Exchange, Phase
-from towline.gateway.headers import answer_lines, upstream_head
+from towline.gateway.headers import upstream_head
 from towline.gateway.interfaces import Answer, Connector, Peer, ToTarget, Visitor
 from towline.gateway.limited_body import limited_reader
 from towline.gateway.route_policy import RoutePolicy
@@ -202,7 +203,10 @@ class PublishedExchange(Exchange):
         super()._begin_answer(answer)
 
     def _answer_lines(self, answer: ResponseHead) -> bytes:
-        block = self._policy.answer_lines(answer_lines(answer), self.peer)
+        block = self._policy.answer_lines(super()._answer_lines(answer), self.peer)
+        zone = self._client.context.options.cookie_zone
+        if zone and self._policy.sets_cookies:
+            block = host_only(block, zone)
         return compressed_lines(block) if self._is_rewriting else block
 
     def _framing_lines(self, answer: ResponseHead, framing: Framing) -> bytes:

@@ -70,6 +70,7 @@ class RoutePolicy:
         self._sign_in = sign_in
         self._request = _rewrite(options.set_request_headers, options.remove_request_headers)
         self._answer = _rewrite(options.set_answer_headers, options.remove_answer_headers)
+        self.sets_cookies = any(name.lower() == "set-cookie" for name, _ in options.set_answer_headers)
         self._secure_answer = self._answer
         if options.hsts:
             hsts = b"Strict-Transport-Security: max-age=%d\r\n" % options.hsts

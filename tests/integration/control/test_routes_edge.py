@@ -1,5 +1,6 @@
 """Routes from end to end: declared by the API, served by the real edge, through a link, to a real HTTP server."""
 
+import asyncio
 from pathlib import Path
 
 from tests.support.gateway import fake_dns, http_target, published
@@ -51,6 +52,33 @@ async def test_names_below_the_gateways_domain_are_given_out(database_url: str, 
         wrong = (await dora.get("/api/v1/gateway")).json()
         assert wrong["wildcard"]["state"] == "failed"
         assert "*.apps.example.net CNAME towline.test" in wrong["wildcard"]["reason"]
+
+
+async def test_target_sets_no_cookie_for_its_neighbours(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n"
+            b"SET-cookie: one=1; Path=/; Domain=.Apps.example.net; Secure\r\nset-cookie: two=2; Path=/\r\n\r\n"
+        )
+        writer.close()
+        await writer.wait_closed()
+
+    target = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"sqlite:///{tmp_path / 'towline.sqlite'}"
+    async with target, published(url, tmp_path, gateway_domain="apps.example.net") as scene:
+        await scene.agent("edge-1")
+        dora = await scene.app.user("dora", Role.DEPLOYER)
+        to = f"tcp/127.0.0.1:{target.sockets[0].getsockname()[1]}"
+        own = {"set_answer_headers": {"Set-Cookie": "three=3; Domain=example.net"}}
+        for name, options in (("web", {}), ("odd", own)):
+            made = await dora.post("/api/v1/routes", json={"name": name, "to": to, "options": options})
+            assert made.status_code == 201, made.text
+        await scene.settled()
+        plain = await scene.get("web-edge-1.apps.example.net")
+        assert plain.headers.get_list("set-cookie") == ["one=1; Path=/; Secure", "two=2; Path=/"]
+        odd = await scene.get("odd-edge-1.apps.example.net")
+        assert odd.headers.get_list("set-cookie") == ["three=3"]
 
 
 async def test_a_target_that_is_not_there_is_said_by_the_check(database_url: str, tmp_path: Path) -> None:
