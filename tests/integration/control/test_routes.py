@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
 from tests.support.control_app import ControlApp
 
 from towline.control.access.permissions import Reach, Role, ScopeKind
@@ -14,6 +15,8 @@ from towline.control.ids import new_id
 from towline.control.routes import registry as module
 from towline.control.routes.models import PublishedRoute
 from towline.control.routes.registry import UNKNOWN
+from towline.wire import link
+from towline.wire.streams import KubeService
 
 BASE = "/api/v1/routes"
 
@@ -291,3 +294,72 @@ async def test_names_whose_tls_the_target_ends_want_no_certificate_and_their_lig
         lights = {one["name"]: one for one in (await dora.get(f"{BASE}/{name}/check")).json()["lights"]}
         assert lights["certificate"]["state"] == "ok"
         assert "the target itself ends" in lights["certificate"]["reason"]
+
+
+async def test_a_route_that_changes_its_host_takes_it_from_nobody(control_app: ControlApp) -> None:
+    await place(control_app)
+    dora = await control_app.user("dora", Role.DEPLOYER)
+    await dora.post(BASE, json=body(name="older", host="a.example.net"))
+    await dora.post(BASE, json=body(name="younger", host="b.example.net"))
+    moved = await dora.patch(f"{BASE}/older", json={"host": "b.example.net"})
+    assert (moved.status_code, moved.json()["error"]["code"]) == (409, "host_taken")
+    assert (await dora.get(f"{BASE}/younger")).json()["state"] == "active"
+
+
+async def test_of_two_routes_for_one_port_the_first_stays_until_it_gives_the_port_back(
+    control_app: ControlApp,
+) -> None:
+    here = await place(control_app)
+    dora = await control_app.user("dora", Role.DEPLOYER)
+    port = {"tcp_port": 5432}
+    assert (await dora.post(BASE, json=body(options=port))).status_code == 201
+    taken = await dora.post(BASE, json=body(name="rival", host="b.example.net", options=port))
+    assert (taken.status_code, taken.json()["error"]["code"]) == (409, "host_taken")
+    assert "rival cannot have port 5432: the route web has it already" in taken.json()["error"]["message"]
+
+    ref = await claimed_port(control_app, here)
+    (row,) = [one for one in await control_app.rows(PublishedRoute) if one.ref == ref]
+    assert (row.state, row.claim, row.port_claim) == ("conflict", None, None)
+    assert row.reason == "the route web has port 5432 already; first come stays"
+    assert await control_app.control.gateway.upkeep.tidy() == 0
+
+    assert (await dora.patch(f"{BASE}/web", json={"enabled": False})).status_code == 200
+    (row,) = [one for one in await control_app.rows(PublishedRoute) if one.ref == ref]
+    assert (row.state, row.port_claim) == ("active", 5432)
+    back = await dora.patch(f"{BASE}/web", json={"enabled": True})
+    assert back.status_code == 409 and "port 5432" in back.json()["error"]["message"]
+    assert (await dora.patch(f"{BASE}/web", json={"options": {"tcp_port": 5433}, "enabled": True})).status_code == 200
+
+    row = await dora.post(f"{BASE}/{row.name}/refuse")
+    assert row.json()["state"] == "refused"
+    assert (await dora.patch(f"{BASE}/web", json={"options": port})).json()["state"] == "active"
+    assert (await dora.delete(f"{BASE}/web")).status_code == 204
+    assert [one.port_claim for one in await control_app.rows(PublishedRoute)] == [None]
+
+
+async def appeared(app: ControlApp, cluster_id: str, claim: link.RouteClaim) -> None:
+    """Have an agent tell a claim after its whole list, which had none."""
+    whole = link.Routes(full=True, sequence=1, sources=("ingress", "httproute", "compose"))
+    app.control.gateway.intake.take(cluster_id, "agt_1", whole)
+    app.control.gateway.intake.take(cluster_id, "agt_1", link.Routes(full=False, sequence=2, claims=(claim,)))
+    assert await app.control.gateway.intake.flush()
+
+
+async def claimed_port(app: ControlApp, cluster_id: str) -> str:
+    """Have an agent claim a name whose requests come by port 5432. Returns: what its source calls it."""
+    target = KubeService(namespace="shop", name="db", port="5432")
+    claim = link.RouteClaim(
+        ref="compose/shop/db/0", source="compose", host="db.example.net", target=target, options={"tcp_port": "5432"}
+    )
+    await appeared(app, cluster_id, claim)
+    return claim.ref
+
+
+async def test_the_database_gives_no_port_to_two_routes(control_app: ControlApp) -> None:
+    await place(control_app)
+    dora = await control_app.user("dora", Role.DEPLOYER)
+    for name in ("one", "two"):
+        await dora.post(BASE, json=body(name=name, host=f"{name}.example.net"))
+    with pytest.raises(IntegrityError):
+        async with control_app.control.db.begin() as tx:
+            await tx.execute(update(PublishedRoute).values(port_claim=5432))

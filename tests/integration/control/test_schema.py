@@ -72,6 +72,40 @@ async def test_a_database_is_backed_up_before_it_is_migrated_and_keeps_its_data(
     assert backup.stat().st_mode & 0o077 == 0
 
 
+async def test_ports_of_routes_that_were_there_go_to_the_oldest_of_each(
+    database_url: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = tmp_path / "migrations"
+    _copy(schema.FOLDER, older)
+    for path in (older / "versions").glob("00*.py"):
+        if path.name >= "0008":
+            path.unlink()
+    db = Database(database_url)
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "FOLDER", older)
+        await schema.prepare(db, folder, 1)
+    async with db.begin() as tx:
+        for name, port, enabled in (("b", 5432, True), ("a", 5432, True), ("c", 5432, False), ("d", 6379, True)):
+            options = f'{{"tcp_port": {port}}}' if port else "{}"
+            await tx.execute(text(ROUTE_OF_THE_FIRST_RELEASES), {"name": name, "options": options, "enabled": enabled})
+    await schema.prepare(db, folder, 1)
+    async with db.read() as tx:
+        found = await tx.execute(text("SELECT name, state, claim, port_claim, reason FROM route ORDER BY name"))
+        rows = {row.name: tuple(row)[1:] for row in found}
+    assert rows["a"] == ("active", "a", 5432, "") and rows["d"] == ("active", "d", 6379, "")
+    assert rows["b"] == ("conflict", None, None, "another route has port 5432 already; first come stays")
+    assert rows["c"] == ("active", "c", None, "")
+    await db.close()
+
+
+ROUTE_OF_THE_FIRST_RELEASES = """
+INSERT INTO route (id, org_id, name, host, path, path_type, source, targets, options, notes, caution, problem, tls,
+    state, reason, claim, enabled, existed, decision, decided_by, missing, created_at, created_by, changed_at)
+VALUES (:name, 'org_1', :name, :name, '/', 'prefix', 'declared', '[]', :options, '[]', '', '', false, 'active',
+    '', :name, :enabled, false, '', '', false, '2026-01-01 00:00:00+00:00', '', '2026-01-01 00:00:00+00:00')
+"""
+
+
 async def test_only_the_newest_backups_are_kept(tmp_path: Path, folder: Path) -> None:
     path = tmp_path / "x.sqlite"
     with closing(sqlite3.connect(path)) as connection:

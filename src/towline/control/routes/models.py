@@ -19,6 +19,7 @@ class PublishedRoute(Base):
         UniqueConstraint("org_id", "name"),
         UniqueConstraint("cluster_id", "ref"),
         Index("uq_route_claim", "claim", unique=True),
+        Index("uq_route_port_claim", "port_claim", unique=True),
         Index("ix_route_host", "host"),
         Index("ix_route_state", "state"),
         Index("ix_route_leaving_at", "leaving_at"),
@@ -53,6 +54,8 @@ class PublishedRoute(Base):
     reason: Mapped[str] = mapped_column(String(500), default="")
     claim: Mapped[str | None] = mapped_column(String(1300))
     """Host, kind and path, while this route is the one that answers for them; None while another one may be."""
+    port_claim: Mapped[int | None]
+    """The port of the gateway that it asks for by `tcp_port`, while this route is the one that has it."""
     enabled: Mapped[bool] = mapped_column(default=True)
     existed: Mapped[bool] = mapped_column(default=False)
     """Its source was there when the cluster joined."""

@@ -79,11 +79,20 @@ async def on_hosts(tx: Transaction, hosts: Collection[str]) -> list[PublishedRou
     return sorted(found, key=lambda row: (row.created_at, row.id))
 
 
-async def holder_of_port(tx: Transaction, port: int, but: str) -> PublishedRoute | None:
-    """Return the oldest route, other than one, that answers and asks for a port of the gateway."""
-    query = select(PublishedRoute).where(PublishedRoute.claim.is_not(None), PublishedRoute.enabled.is_(True))
-    query = query.where(PublishedRoute.options["tcp_port"].as_integer() == port, PublishedRoute.id != but)
-    return (await tx.scalars(query.order_by(PublishedRoute.id).limit(1))).first()
+async def holders_of_ports(tx: Transaction, ports: Collection[int]) -> dict[int, PublishedRoute]:
+    """Return the routes that have some ports of the gateway."""
+    found: dict[int, PublishedRoute] = {}
+    for some in chunks(ports):
+        query = select(PublishedRoute).where(PublishedRoute.port_claim.in_(some))
+        found |= {row.port_claim: row for row in (await tx.scalars(query)).all() if row.port_claim is not None}
+    return found
+
+
+async def waiting_for_ports(tx: Transaction, limit: int) -> Sequence[PublishedRoute]:
+    """Return routes in conflict that ask for a port which no route has by now."""
+    query = select(PublishedRoute).where(PublishedRoute.state == RouteState.CONFLICT, PublishedRoute.enabled.is_(True))
+    query = query.where(_wanted_port() > 0, ~exists(_holder_of_its_port()))
+    return (await tx.scalars(query.order_by(PublishedRoute.id).limit(limit))).all()
 
 
 async def by_ids(tx: Transaction, ids: Collection[str]) -> list[PublishedRoute]:
@@ -227,6 +236,16 @@ def _overdue(moment: datetime) -> Select[Any]:
     return select(PublishedRoute).where(PublishedRoute.leaving_at <= moment, gone)
 
 
+def _wanted_port() -> ColumnElement[int]:
+    port: ColumnElement[int] = PublishedRoute.options["tcp_port"].as_integer()
+    return port
+
+
+def _holder_of_its_port() -> Select[Any]:
+    holder = aliased(PublishedRoute)
+    return select(holder.id).where(holder.port_claim == _wanted_port(), PublishedRoute.enabled.is_(True))
+
+
 def _unopposed() -> Select[Any]:
     rival = aliased(PublishedRoute)
     same = and_(
@@ -236,7 +255,7 @@ def _unopposed() -> Select[Any]:
         rival.claim.is_not(None),
     )
     query = select(PublishedRoute).where(PublishedRoute.state == RouteState.CONFLICT)
-    return query.where(~exists(select(rival.id).where(same)))
+    return query.where(~exists(select(rival.id).where(same)), ~exists(_holder_of_its_port()))
 
 
 def _orphans() -> Select[Any]:

@@ -27,7 +27,7 @@ from towline.control.routes.claims import path_of
 from towline.control.routes.given import Sealer, hashed, options_of, set_options, users_of
 from towline.control.routes.models import PublishedRoute, RoutePlace
 from towline.control.routes.schemas import RoutePatch, RouteRequest
-from towline.control.routes.settling import Key, hint, key_of, settle
+from towline.control.routes.settling import Key, hint, key_of, port_of, settle
 from towline.control.routes.states import DECLARED, RouteState
 from towline.control.routes.targets import RouteTarget, TargetInvalid, parse, place_of, restored, stored
 
@@ -170,11 +170,11 @@ class RouteService:
                     f"{row.name} is claimed by {row.ref}: only `enabled` can be changed here",
                     hint="change it at its source, or refuse it and declare a route of your own",
                 )
-            before, had = key_of(row), row.enabled and row.options.get("tcp_port")
+            before, had = key_of(row), port_of(row)
             await self._apply(tx, access, row, patch, users)
             row.changed_at = await tx.now()
             await tx.flush()
-            if row.source == DECLARED and row.options.get("tcp_port") != had:
+            if row.source == DECLARED and port_of(row) != had:
                 await self._refuse_port(tx, row)
             await self._settle_or_refuse(tx, row, {before, key_of(row)})
             hint(tx, [row])
@@ -329,10 +329,10 @@ class RouteService:
         raise ApiError(ErrorCode.HOST_REFUSED, row.reason, hint="see: towline domains")
 
     async def _refuse_port(self, tx: Transaction, row: PublishedRoute) -> None:
-        """Refuse a port that another route has: an older route would take it at the next start."""
-        port = row.options.get("tcp_port", 0)
-        held = await repository.holder_of_port(tx, port, row.id) if port and row.enabled else None
-        if held is not None:
+        """Refuse a port that another route has, in words that name the port."""
+        port = port_of(row)
+        held = (await repository.holders_of_ports(tx, [port])).get(port) if port else None
+        if held is not None and held.id != row.id:
             name = f"the route {held.name}" if held.org_id == row.org_id else "a route of another organisation"
             raise ApiError(
                 ErrorCode.HOST_TAKEN,

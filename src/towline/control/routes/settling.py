@@ -1,7 +1,8 @@
 """Deciding which routes hold their names: judges rows, settles conflicts, writes states. Called in transactions.
 
 First come stays: a route that holds its name and path keeps them for as long as it may; then the oldest rival gets
-them. A unique index on `claim` sees to it that two processes never give one name away twice.
+them. A port of the gateway goes the same way. Unique indexes on `claim` and `port_claim` see to it that two processes
+never give one name or port away twice.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from towline.control.domains import repository as domains
 from towline.control.domains.names import Ownership
 from towline.control.routes import repository
 from towline.control.routes.models import ClusterGateway, PublishedRoute
-from towline.control.routes.states import DECLARED, Facts, RouteState, Verdict, judge, lost_to
+from towline.control.routes.states import DECLARED, Facts, RouteState, Verdict, judge, lost_to, port_lost_to
 
 Key = tuple[str, str, str]
 """Host, path and kind of path: what one route alone may answer for."""
 SINGLE_HINTS = 20
 """Changed routes that are named one by one; more are hinted at by their clusters."""
+
+
+AT_ONCE = 100
+"""Routes that are decided about because a port was given back; those that are left wait for the next look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,41 @@ NO_CLUSTER = "every cluster that it leads to was removed"
 NO_HOST = "its source names no host, and the server has no `gateway_domain` to give one out: name a host there"
 
 
+@dataclass(slots=True)
+class Judged:
+    """A route, the claim that it makes, and what becomes of it."""
+
+    row: PublishedRoute
+    claim: str
+    verdict: Verdict
+
+
+class Ports:
+    """Who has which port of the gateway, while routes are decided about.
+
+    Args: holders: by port. judged: those that may not go on having theirs give it back.
+    """
+
+    def __init__(self, holders: Mapping[int, PublishedRoute], judged: Collection[Judged]) -> None:
+        gone = {one.row.id for one in judged if not one.verdict.holds or port_of(one.row) != one.row.port_claim}
+        self._holders = {port: row for port, row in holders.items() if row.id not in gone}
+
+    def holder(self, one: Judged) -> PublishedRoute | None:
+        """Return another route that has the port which a route asks for; None when it is free, or its own."""
+        found = self._holders.get(port_of(one.row))
+        return None if found is None or found.id == one.row.id else found
+
+    def take(self, one: Judged) -> None:
+        """Give a route the port that it asks for, if it does."""
+        if port := port_of(one.row):
+            self._holders[port] = one.row
+
+
+def port_of(row: PublishedRoute) -> int:
+    """Return the port of the gateway that a route asks for; 0 for none, or while it is switched off."""
+    return int(row.options.get("tcp_port") or 0) if row.enabled else 0
+
+
 def key_of(row: PublishedRoute) -> Key:
     return row.host, row.path, row.path_type
 
@@ -71,20 +111,28 @@ async def settle(tx: Transaction, ownership: Ownership, keys: Iterable[Key]) -> 
     """Decide anew about every route of some names and paths, and write what changed.
 
     Returns: the rows whose state or claim changed. The bus is told of them when the transaction is committed.
-    Raises: IntegrityError: another process gave one of the names away meanwhile; try again.
+    Raises: IntegrityError: another process gave one of the names or ports away meanwhile; try again.
     """
-    wanted = {claim_of(key) for key in keys}
-    hosts = {claim.partition(" ")[0] for claim in wanted}
     await tx.flush()
+    changed = await _settle(tx, ownership, {claim_of(key) for key in keys})
+    late = await repository.waiting_for_ports(tx, AT_ONCE)
+    if late:  # whose ports were given back just now
+        changed += await _settle(tx, ownership, {claim_of(key_of(row)) for row in late})
+    return changed
+
+
+async def _settle(tx: Transaction, ownership: Ownership, wanted: Collection[str]) -> list[PublishedRoute]:
+    hosts = {claim.partition(" ")[0] for claim in wanted}
     rows = [row for row in await repository.on_hosts(tx, hosts) if claim_of(key_of(row)) in wanted]
     known = await look(tx, ownership, rows)
-    groups: dict[str, list[PublishedRoute]] = {}
-    for row in rows:
-        groups.setdefault(claim_of(key_of(row)), []).append(row)
-    verdicts: list[tuple[PublishedRoute, Verdict, str]] = []
-    for claim, rivals in groups.items():
-        verdicts += [(row, verdict, claim) for row, verdict in _decide(known, rivals)]
-    return await _write(tx, known.moment, verdicts)
+    judged = [Judged(row, claim_of(key_of(row)), known.verdict(row)) for row in rows]
+    ports = Ports(await repository.holders_of_ports(tx, {port for row in rows if (port := port_of(row))}), judged)
+    groups: dict[str, list[Judged]] = {}
+    for one in judged:
+        groups.setdefault(one.claim, []).append(one)
+    for rivals in groups.values():
+        _decide(rivals, ports)
+    return await _write(tx, known.moment, judged)
 
 
 async def look(tx: Transaction, ownership: Ownership, rows: Collection[PublishedRoute]) -> Known:
@@ -99,42 +147,46 @@ async def look(tx: Transaction, ownership: Ownership, rows: Collection[Published
     )
 
 
-def _decide(known: Known, rivals: list[PublishedRoute]) -> list[tuple[PublishedRoute, Verdict]]:
+def _decide(rivals: Collection[Judged], ports: Ports) -> None:
     """Judge the routes of one name and path; at most one of them holds it."""
-    judged = [(row, known.verdict(row)) for row in rivals]
-    holding = [row for row, verdict in judged if verdict.holds]
-    winner = next((row for row in holding if row.claim is not None), holding[0] if holding else None)
-    if winner is None:
-        return judged
-    return [(row, verdict if row is winner or not verdict.holds else _lost(row, winner)) for row, verdict in judged]
+    for one in rivals:
+        holder = ports.holder(one) if one.verdict.holds else None
+        if holder is not None:
+            one.verdict = port_lost_to(_named(holder, one.row), port_of(one.row))
+    holding = [one for one in rivals if one.verdict.holds]
+    if not holding:
+        return
+    winner = next((one for one in holding if one.row.claim == one.claim), holding[0])
+    ports.take(winner)
+    for one in holding:
+        if one is not winner:
+            one.verdict = lost_to(_named(winner.row, one.row), one.row.host, one.row.path)
 
 
-def _lost(row: PublishedRoute, winner: PublishedRoute) -> Verdict:
-    name = f"the route {winner.name}" if winner.org_id == row.org_id else "a route of another organisation"
-    return lost_to(name, row.host, row.path)
+def _named(winner: PublishedRoute, row: PublishedRoute) -> str:
+    return f"the route {winner.name}" if winner.org_id == row.org_id else "a route of another organisation"
 
 
-async def _write(
-    tx: Transaction, moment: datetime, verdicts: list[tuple[PublishedRoute, Verdict, str]]
-) -> list[PublishedRoute]:
-    """Write verdicts; claims are given back before they are given out, because the index allows no two at any time."""
+async def _write(tx: Transaction, moment: datetime, judged: Collection[Judged]) -> list[PublishedRoute]:
+    """Write verdicts; claims are given back before they are given out, because no index allows two at any time."""
     changed, given = [], []
-    for row, verdict, claim in verdicts:
-        before = (row.state, row.reason, row.claim)
+    for one in judged:
+        row, verdict = one.row, one.verdict
+        before = (row.state, row.reason, row.claim, row.port_claim)
         row.state, row.reason = verdict.state.value, verdict.reason[:500]
         if verdict.state is RouteState.ACTIVE and row.source != DECLARED and not row.decision:
             row.decision = "automatic"
-        held = claim if verdict.holds else None
-        if row.claim is None and held is not None:
-            given.append((row, held))
-        else:
-            row.claim = held
-        if before != (row.state, row.reason, held):
+        claims = (one.claim, port_of(row) or None) if verdict.holds else (None, None)
+        if claims != (row.claim, row.port_claim):
+            given.append((row, claims))
+            row.claim = row.claim if row.claim == claims[0] else None
+            row.port_claim = row.port_claim if row.port_claim == claims[1] else None
+        if before != (row.state, row.reason, *claims):
             row.changed_at = moment
             changed.append(row)
     await tx.flush()
-    for row, claim in given:
-        row.claim = claim
+    for row, claims in given:
+        row.claim, row.port_claim = claims
     await tx.flush()
     hint(tx, changed)
     return changed

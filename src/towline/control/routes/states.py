@@ -86,7 +86,7 @@ def proposal_reason(existed: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PortLost:
-    """A port of the gateway that a route asks for and another one has."""
+    """A port of the gateway that two routes in the table have, for as long as it takes to hear of a change."""
 
     port: int
     holder: ToTarget
@@ -94,9 +94,14 @@ class PortLost:
     def reason(self, cluster_ids: Collection[str]) -> str:
         """Say it to people who may see these clusters: a route of nobody knows whom is not named."""
         name = f"the route {self.holder.name}" if self.holder.cluster_id in cluster_ids else "another route"
-        return f"{name} has port {self.port} already; first come stays"
+        return port_lost_to(name, self.port).reason
 
 
 def lost_to(name: str, host: str, path: str) -> Verdict:
     """Return the verdict on a route whose name and path another one has."""
     return Verdict(RouteState.CONFLICT, f"{name} answers for {host}{path} already; first come stays")
+
+
+def port_lost_to(name: str, port: int) -> Verdict:
+    """Return the verdict on a route whose port another one has."""
+    return Verdict(RouteState.CONFLICT, f"{name} has port {port} already; first come stays")

@@ -22,6 +22,7 @@ def row(name: str, port: int, **changes: Any) -> PublishedRoute:
         "id": f"rte_{name}", "org_id": "org_1", "name": name, "host": f"{name}.example.net", "path": "/",
         "path_type": "prefix", "source": "declared", "targets": [], "options": {"tcp_port": port}, "notes": [],
         "caution": "", "problem": "", "tls": False, "state": "active", "reason": "", "claim": name, "enabled": True,
+        "port_claim": (port or None) if changes.get("enabled", True) else None,
         "existed": False, "decision": "", "decided_by": "", "missing": False, "created_at": MOMENT, "created_by": "",
         "changed_at": MOMENT,
     }  # fmt: skip
@@ -42,7 +43,7 @@ async def test_second_route_for_a_port_is_refused_and_both_are_named(tmp_path: P
             await routes._refuse_port(tx, row("second", 5432))
         with pytest.raises(ApiError, match="a route of another organisation has it"):
             await routes._refuse_port(tx, row("second", 5432, org_id="org_2"))
-        await routes._refuse_port(tx, row("first", 5432))
+        await routes._refuse_port(tx, row("first", 5432, port_claim=None))
         await routes._refuse_port(tx, row("second", 6379))
         await routes._refuse_port(tx, row("third", 0, options={}))
     await db.close()
