@@ -1,15 +1,17 @@
 """Routes by the API: who may publish what, conflicts, options, and what is kept secret. On both databases."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
-from tests.support.control_app import ControlApp
+from tests.support.control_app import ControlApp, running_control
 
 from towline.control.access.permissions import Reach, Role, ScopeKind
 from towline.control.audit.models import AuditEvent
 from towline.control.clusters import repository as clusters
+from towline.control.clusters.models import Cluster
 from towline.control.domains.models import Domain
 from towline.control.ids import new_id
 from towline.control.routes import registry as module
@@ -363,3 +365,36 @@ async def test_the_database_gives_no_port_to_two_routes(control_app: ControlApp)
     with pytest.raises(IntegrityError):
         async with control_app.control.db.begin() as tx:
             await tx.execute(update(PublishedRoute).values(port_claim=5432))
+
+
+async def test_a_host_below_the_gateways_domain_is_one_organisations(
+    prepared_database_url: str, tmp_path: Path
+) -> None:
+    async with running_control(prepared_database_url, tmp_path, gateway_domain="apps.example.net") as app:
+        await cluster(app, "edge-1")
+        other = await app.org("other")
+        await cluster(app, "edge-1", other)
+        dora = await app.user("dora", Role.DEPLOYER)
+        eve = await app.user("eve", Role.OWNER, org_id=other)
+        shared = body(host="secret-edge-1.apps.example.net", path="/a")
+        assert (await dora.post(BASE, json=shared)).status_code == 201
+        taken = await eve.post(BASE, json={**shared, "name": "mine", "path": "/b"})
+        assert (taken.status_code, taken.json()["error"]["code"]) == (409, "host_taken")
+        assert "another organisation has routes on secret-edge-1.apps.example.net" in taken.json()["error"]["message"]
+        assert "web" not in taken.text and "/a" not in taken.text
+        assert (await dora.post(BASE, json={**shared, "name": "two", "path": "/b"})).status_code == 201
+
+        claim = link.RouteClaim(
+            ref="ingress/shop/x/0", source="ingress", host=shared["host"], path="/c",
+            target=KubeService(namespace="shop", name="x", port="80"),
+        )  # fmt: skip
+        theirs = next(one.id for one in await app.rows(Cluster) if one.org_id == other)
+        await appeared(app, theirs, claim)
+        (row,) = [one for one in await app.rows(PublishedRoute) if one.ref == claim.ref]
+        assert (row.state, row.claim) == ("conflict", None) and "another organisation" in row.reason
+        assert await app.control.gateway.upkeep.tidy() == 0
+        for name in ("web", "two"):
+            assert (await dora.delete(f"{BASE}/{name}")).status_code == 204
+        (row,) = await app.rows(PublishedRoute)
+        assert row.state == "active"
+        assert (await dora.post(BASE, json=shared)).status_code == 409

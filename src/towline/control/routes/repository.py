@@ -17,6 +17,8 @@ from towline.control.routes.states import DECLARED, RouteState
 
 CHUNK = 400
 """Values of one IN list: below what SQLite binds in the oldest releases."""
+OWNERS_LOCK = 0x746F776D
+"""Key of the PostgreSQL lock that one deciding transaction holds; `schema` has the number before it."""
 SERVED = (
     PublishedRoute.id, PublishedRoute.org_id, PublishedRoute.name, PublishedRoute.host, PublishedRoute.path,
     PublishedRoute.path_type, PublishedRoute.targets, PublishedRoute.options, PublishedRoute.sealed,
@@ -93,6 +95,15 @@ async def waiting_for_ports(tx: Transaction, limit: int) -> Sequence[PublishedRo
     query = select(PublishedRoute).where(PublishedRoute.state == RouteState.CONFLICT, PublishedRoute.enabled.is_(True))
     query = query.where(_wanted_port() > 0, ~exists(_holder_of_its_port()))
     return (await tx.scalars(query.order_by(PublishedRoute.id).limit(limit))).all()
+
+
+async def lock_owners(tx: Transaction) -> None:
+    """Decide alone, until the transaction ends, which organisation has a host below the gateway's own domain.
+
+    No index can say that the rows of a host are of one organisation. SQLite has one writer at a time anyway.
+    """
+    if tx.get_bind().dialect.name == "postgresql":
+        await tx.execute(select(func.pg_advisory_xact_lock(OWNERS_LOCK)))
 
 
 async def by_ids(tx: Transaction, ids: Collection[str]) -> list[PublishedRoute]:
@@ -201,9 +212,9 @@ async def gateway(tx: Transaction, cluster_id: str, org_id: str) -> ClusterGatew
 # -- what time brings ------------------------------------------------------------------------------
 
 
-async def is_anything_due(tx: Transaction, moment: datetime, away_grace: timedelta) -> bool:
-    """Tell whether any of what follows would find something."""
-    for query in (_overdue(moment), _unopposed(), _orphans(), _away(moment - away_grace)):
+async def is_anything_due(tx: Transaction, moment: datetime, away_grace: timedelta, zone: str) -> bool:
+    """Tell whether any of what follows would find something. Args: zone: the gateway's own domain; empty: none."""
+    for query in (_overdue(moment), _unopposed(zone), _orphans(), _away(moment - away_grace)):
         if (await tx.execute(query.with_only_columns(PublishedRoute.id).limit(1))).first() is not None:
             return True
     return False
@@ -214,9 +225,9 @@ async def overdue(tx: Transaction, moment: datetime, limit: int) -> Sequence[Pub
     return (await tx.scalars(_overdue(moment).limit(limit))).all()
 
 
-async def unopposed(tx: Transaction, limit: int) -> Sequence[PublishedRoute]:
-    """Return routes in conflict whose rival is gone: its cluster was removed."""
-    return (await tx.scalars(_unopposed().limit(limit))).all()
+async def unopposed(tx: Transaction, zone: str, limit: int) -> Sequence[PublishedRoute]:
+    """Return routes in conflict whose rival is gone: its cluster was removed. Args: zone: as above."""
+    return (await tx.scalars(_unopposed(zone).limit(limit))).all()
 
 
 async def orphans(tx: Transaction, limit: int) -> Sequence[PublishedRoute]:
@@ -246,7 +257,14 @@ def _holder_of_its_port() -> Select[Any]:
     return select(holder.id).where(holder.port_claim == _wanted_port(), PublishedRoute.enabled.is_(True))
 
 
-def _unopposed() -> Select[Any]:
+def _owner_of_its_host(zone: str) -> Select[Any]:
+    owner = aliased(PublishedRoute)
+    given_out = PublishedRoute.host.endswith(f".{zone}", autoescape=True)
+    elsewhere = and_(owner.host == PublishedRoute.host, owner.org_id != PublishedRoute.org_id)
+    return select(owner.id).where(elsewhere, owner.claim.is_not(None), given_out)
+
+
+def _unopposed(zone: str) -> Select[Any]:
     rival = aliased(PublishedRoute)
     same = and_(
         rival.host == PublishedRoute.host,
@@ -255,7 +273,8 @@ def _unopposed() -> Select[Any]:
         rival.claim.is_not(None),
     )
     query = select(PublishedRoute).where(PublishedRoute.state == RouteState.CONFLICT)
-    return query.where(~exists(select(rival.id).where(same)), ~exists(_holder_of_its_port()))
+    query = query.where(~exists(select(rival.id).where(same)), ~exists(_holder_of_its_port()))
+    return query.where(~exists(_owner_of_its_host(zone))) if zone else query
 
 
 def _orphans() -> Select[Any]:

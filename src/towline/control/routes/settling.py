@@ -2,7 +2,8 @@
 
 First come stays: a route that holds its name and path keeps them for as long as it may; then the oldest rival gets
 them. A port of the gateway goes the same way. Unique indexes on `claim` and `port_claim` see to it that two processes
-never give one name or port away twice.
+never give one name or port away twice. Names below the gateway's own domain are whole organisations': the first one
+that has a route there owns the host.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from towline.control.domains import repository as domains
 from towline.control.domains.names import Ownership
 from towline.control.routes import repository
 from towline.control.routes.models import ClusterGateway, PublishedRoute
-from towline.control.routes.states import DECLARED, Facts, RouteState, Verdict, judge, lost_to, port_lost_to
+from towline.control.routes.states import (
+    DECLARED,
+    Facts,
+    RouteState,
+    Verdict,
+    host_lost,
+    judge,
+    lost_to,
+    port_lost_to,
+)
 
 Key = tuple[str, str, str]
 """Host, path and kind of path: what one route alone may answer for."""
@@ -123,9 +133,14 @@ async def settle(tx: Transaction, ownership: Ownership, keys: Iterable[Key]) -> 
 
 async def _settle(tx: Transaction, ownership: Ownership, wanted: Collection[str]) -> list[PublishedRoute]:
     hosts = {claim.partition(" ")[0] for claim in wanted}
-    rows = [row for row in await repository.on_hosts(tx, hosts) if claim_of(key_of(row)) in wanted]
+    shared = {host for host in hosts if ownership.covers(host)}
+    if shared:
+        await repository.lock_owners(tx)
+    found = await repository.on_hosts(tx, hosts)
+    rows = [row for row in found if row.host in shared or claim_of(key_of(row)) in wanted]
     known = await look(tx, ownership, rows)
     judged = [Judged(row, claim_of(key_of(row)), known.verdict(row)) for row in rows]
+    _keep_to_owners([one for one in judged if one.row.host in shared])
     ports = Ports(await repository.holders_of_ports(tx, {port for row in rows if (port := port_of(row))}), judged)
     groups: dict[str, list[Judged]] = {}
     for one in judged:
@@ -145,6 +160,17 @@ async def look(tx: Transaction, ownership: Ownership, rows: Collection[Published
         names=await repository.cluster_names(tx, ids),
         gateways=await repository.gateways(tx, {row.cluster_id for row in rows if row.cluster_id}),
     )
+
+
+def _keep_to_owners(judged: Collection[Judged]) -> None:
+    """Leave each host, which anybody may ask for, to the organisation that has it, else to the one that came first."""
+    owners: dict[str, str] = {}
+    holding = [one for one in judged if one.verdict.holds]
+    for one in (*(one for one in holding if one.row.claim == one.claim), *holding):
+        owners.setdefault(one.row.host, one.row.org_id)
+    for one in holding:
+        if owners[one.row.host] != one.row.org_id:
+            one.verdict = host_lost(one.row.host)
 
 
 def _decide(rivals: Collection[Judged], ports: Ports) -> None:

@@ -105,3 +105,8 @@ def lost_to(name: str, host: str, path: str) -> Verdict:
 def port_lost_to(name: str, port: int) -> Verdict:
     """Return the verdict on a route whose port another one has."""
     return Verdict(RouteState.CONFLICT, f"{name} has port {port} already; first come stays")
+
+
+def host_lost(host: str) -> Verdict:
+    """Return the verdict on a route whose host, one that the gateway gives out, is another organisation's."""
+    return Verdict(RouteState.CONFLICT, f"another organisation has routes on {host} already; first come stays")

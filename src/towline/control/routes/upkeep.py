@@ -46,7 +46,8 @@ class Upkeep:
         """Do what is due now, in small bites. Returns: how many names and paths it was about."""
         total = 0
         async with self._db.read() as tx:  # without the write lock, which everybody else needs
-            if not await repository.is_anything_due(tx, await tx.now(), self._away_grace):
+            zone = self._ownership().gateway_domain
+            if not await repository.is_anything_due(tx, await tx.now(), self._away_grace, zone):
                 return 0
         while count := await self._bite():
             total += count
@@ -58,13 +59,15 @@ class Upkeep:
             moment = await tx.now()
             await repository.note_away(tx, moment - self._away_grace, moment, BITE)
             overdue = await repository.overdue(tx, moment, BITE)
-            due = (*overdue, *await repository.unopposed(tx, BITE), *await repository.orphans(tx, BITE))
+            ownership = self._ownership()
+            unopposed = await repository.unopposed(tx, ownership.gateway_domain, BITE)
+            due = (*overdue, *unopposed, *await repository.orphans(tx, BITE))
             keys = {key_of(row) for row in due}
             gone = [row for row in overdue if row.missing and row.decision != "refused"]
             hint(tx, gone)
             for row in gone:
                 await tx.delete(row)
-            changed = await settle(tx, self._ownership(), keys)
+            changed = await settle(tx, ownership, keys)
         return len(keys) if gone or changed else 0
 
     async def _tidy_for_ever(self) -> None:
