@@ -101,7 +101,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         )
         control.metrics.registry.register(EdgeCollector(edge.counters))
         control.figures = edge.figures
-        control.gateway.registry.also_when_gone.append(edge.figures.forget)
+        control.gateway.registry.also_when_gone.append(edge.forget_route)
         control.metrics.registry.register(RouteTrafficCollector(edge.figures))
         control.port = _listen(edge, settings)
         plain = plain_edge(control, options or edge_options(settings))
@@ -109,6 +109,7 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         stack.push_async_callback(api.stop)
         stack.push_async_callback(edge.close)
         if plain is not None:
+            control.gateway.registry.also_when_gone.append(plain.forget_route)
             stack.push_async_callback(plain.close)
         await control.start()
         await raw.start(edge.raw_ports(settings.listen_host))

@@ -74,6 +74,8 @@ class Edge:
         )
         self._context.policies.on_made = self._check_health
         self._health = TaskOwner("edge/health")
+        self._checks: dict[str, asyncio.Task[None]] = {}
+        """Of each route whose targets are being asked how they are, by its id."""
         self._returns = Returns()
         self._withdrawn = Withdrawn(is_served) if is_served is not None else None
         self._listener = Listener(options, self._make_client, tls, self.counters, hellos, raw=self._make_raw)
@@ -124,6 +126,12 @@ class Edge:
         if self._raw_ports is None:
             self._raw_ports = RawPorts(self._context, host, self._make_raw)
         return self._raw_ports
+
+    def forget_route(self, route_id: str) -> None:
+        """Drop what is kept of a route that is gone: its figures, its limits; nobody asks its targets any more."""
+        self._context.figures.forget(route_id)
+        self._context.policies.forget(route_id)
+        self._end_check(route_id)
 
     async def drain(self, timeout: float) -> None:
         """Take no new work, finish running requests for at most `timeout` seconds, then end everything.
@@ -179,8 +187,21 @@ class Edge:
         return RawConnection(self._context, route, peer, ended)
 
     def _check_health(self, policy: RoutePolicy) -> None:
-        if policy.balanced is not None and policy.options.health_path and not self._health.closed:
-            self._health.spawn("follow", follow(policy, self._context.policies.is_current))
+        if policy.balanced is None or not policy.options.health_path or self._health.closed:
+            return
+        key = policy.route.id or policy.route.name
+        self._end_check(key)
+        self._checks[key] = following = self._health.spawn("follow", follow(policy, self._context.policies.is_current))
+        following.add_done_callback(lambda task: self._check_ended(key, task))
+
+    def _end_check(self, key: str) -> None:
+        before = self._checks.pop(key, None)
+        if before is not None:
+            before.cancel()
+
+    def _check_ended(self, key: str, task: "asyncio.Task[None]") -> None:
+        if self._checks.get(key) is task:
+            del self._checks[key]
 
     async def _sweep(self) -> None:
         while True:

@@ -175,6 +175,10 @@ class Policies:
         """True while requests are treated by this policy."""
         return self._by_route.get(policy.route.id or policy.route.name) is policy
 
+    def forget(self, route_id: str) -> None:
+        """Drop the policy of a route that is gone."""
+        self._by_route.pop(route_id, None)
+
     def _make(self, route: ToTarget, before: RoutePolicy | None) -> RoutePolicy:
         made = RoutePolicy(route, self._verifying, self._sign_in)
         if before is not None and _same_rate(made.options, before.options):

@@ -19,6 +19,7 @@ from towline.control.access.permissions import Role
 from towline.control.audit.models import AuditEvent
 from towline.control.clusters.models import Cluster
 from towline.control.db import now
+from towline.control.routes import intake
 from towline.control.routes.intake import MOST_KEPT
 from towline.control.routes.models import PublishedRoute
 from towline.wire import link
@@ -378,6 +379,28 @@ async def test_a_link_that_flaps_removes_no_route(control_app: ControlApp) -> No
                 gone.append(everything - served(control_app))
     assert gone == []
     assert {row.state for row in await control_app.rows(PublishedRoute)} == {"active"}
+
+
+async def test_an_agent_is_asked_once_for_a_list_when_more_went_away_than_is_remembered(
+    control_app: ControlApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MOST_REMOVED", 3)
+    await verify(control_app, "example.net")
+    claims = [claim(f"s{number}") for number in range(5)]
+    async with connected(control_app) as (agent, _):
+        await agent.send(listed(sequence=1))
+        await agent.send(told(*claims))
+        await agent.synced()
+        await control_app.control.gateway.intake.flush()
+        waiting, (here,) = control_app.control.gateway.intake, await control_app.rows(Cluster)
+        for one in claims:  # two more than are remembered
+            waiting.take(here.id, "", told(removed=(one.ref,)))
+        await agent.next(link.Lead)
+        assert waiting.counts["lists_asked"] == 1
+        await agent.send(listed(sequence=2))
+        await agent.synced()
+        await waiting.flush()
+    assert {row.state for row in await control_app.rows(PublishedRoute)} <= {"leaving"}
 
 
 async def test_an_agent_that_waits_for_approval_is_heard_once_it_is_let_in(control_app: ControlApp) -> None:

@@ -1,6 +1,7 @@
 """Health of several targets: asked in turns, judged after two failures, healthy again after one good answer."""
 
 import asyncio
+from typing import Any, cast
 
 import pytest
 from tests.support.edge_memory import MemoryTarget
@@ -9,8 +10,10 @@ from towline.aio.tasks import TaskOwner
 from towline.gateway import health
 from towline.gateway.balancing import Balanced, Member
 from towline.gateway.basic_auth import Verifying
+from towline.gateway.edge import Edge
 from towline.gateway.errors import UpstreamUnreachable
 from towline.gateway.interfaces import ConnectorProtocol, ToTarget
+from towline.gateway.options import EdgeOptions
 from towline.gateway.route_options import parse_options
 from towline.gateway.route_policy import RoutePolicy
 
@@ -88,3 +91,24 @@ async def test_route_that_changed_is_followed_no_longer() -> None:
     route = ToTarget("app", Balanced([Member("m", target)]), options=parse_options({"health_path": "/"}))
     await health.follow(RoutePolicy(route, Verifying(), None), lambda _: False)
     assert target.connections == []
+
+
+async def test_checks_of_a_route_end_when_it_goes_and_change_with_it() -> None:
+    nobody = cast(Any, None)
+    edge = Edge(EdgeOptions(), router=nobody, api=nobody, links=nobody)
+    targets = [Answering(), Answering()]
+    options = parse_options({"health_path": "/", "health_interval": 3600})
+    made = [ToTarget("web", Balanced([Member("m", target)]), None, options, "rte_1", "clu_1") for target in targets]
+    for number, route in enumerate(made):
+        edge._context.policies.of(route)
+        async with asyncio.timeout(5):
+            while not targets[number].connections or len(edge._health) > 1:
+                await asyncio.sleep(0)
+        assert len(edge._checks) == 1
+    edge.forget_route("rte_1")
+    async with asyncio.timeout(5):
+        await edge._health.join()
+    assert not edge._checks
+    policy = edge._context.policies.of(made[1])
+    assert edge._context.policies.is_current(policy)  # asked for again: it begins anew
+    await edge.close()

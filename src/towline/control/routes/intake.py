@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import IntegrityError
@@ -33,6 +33,9 @@ FLUSH_INTERVAL = 0.1
 RETRY_INTERVAL = 2.0
 MOST_KEPT = 5000
 """Claims of one cluster; a larger one is shown in part, and says so."""
+MOST_REMOVED = 5000
+"""Refs of claims that went away while nothing was written, of one cluster: as many as there can be claims. Beyond it
+the agent is asked for a whole list, which says what is left."""
 AT_ONCE = 1000
 """Claims of one transaction: some 200 ms in which nobody else writes to SQLite."""
 TRIES = 3
@@ -49,12 +52,12 @@ class Pending:
     late: set[str] = field(default_factory=set)
     """Refs of claims that were told after the whole list: they appeared later, even if a moment."""
     left_out: int = 0
+    is_short: bool = False
+    """More went away than is remembered here."""
     agent_id: str = ""
 
     def take(self, message: link.Routes) -> None:
-        for ref in message.removed:
-            self.claims.pop(ref, None)
-            self.removed.add(ref)
+        self._remove(message.removed)
         for claim in message.claims:
             if len(self.claims) >= MOST_KEPT and claim.ref not in self.claims:
                 self.left_out += 1
@@ -66,9 +69,8 @@ class Pending:
         """Return both, where this one came later."""
         if self.full:
             return self
-        older.removed |= self.removed
-        for ref in self.removed:
-            older.claims.pop(ref, None)
+        older._remove(self.removed)
+        older.is_short |= self.is_short
         for ref, claim in self.claims.items():
             if ref not in older.claims:
                 if len(older.claims) >= MOST_KEPT:  # the database is away for long, or the agent tells too much
@@ -79,6 +81,15 @@ class Pending:
         older.removed -= older.claims.keys()
         older.agent_id = self.agent_id
         return older
+
+    def _remove(self, refs: Iterable[str]) -> None:
+        for ref in refs:
+            self.claims.pop(ref, None)
+            self.late.discard(ref)
+            if len(self.removed) < MOST_REMOVED or ref in self.removed:
+                self.removed.add(ref)
+            else:
+                self.is_short = True
 
 
 @dataclass(slots=True)
@@ -113,6 +124,8 @@ class RouteIntake:
         self._listings: dict[str, _Listing] = {}
         self._unheard: set[str] = set()
         """Agents that told something before an administrator let them in."""
+        self._asked: set[str] = set()
+        """Agents that were asked for a whole list, and have not told it yet."""
         self._changed = asyncio.Event()
         self._flushing = asyncio.Lock()
         self._tasks = TaskOwner("route-claims")
@@ -171,17 +184,30 @@ class RouteIntake:
         if message.more:
             self._listings[agent_id] = listing
         else:
+            self._asked.discard(agent_id)
             self._put(cluster_id, listing.pending)
 
     def _put(self, cluster_id: str, pending: Pending) -> None:
         older = self._pending.get(cluster_id)
-        self._pending[cluster_id] = pending if older is None else pending.after(older)
+        self._pending[cluster_id] = kept = pending if older is None else pending.after(older)
         self.counts["left_out"] += pending.left_out
+        if kept.is_short and not kept.full:
+            self._ask_for_list(cluster_id)
         self._changed.set()
+
+    def _ask_for_list(self, cluster_id: str) -> None:
+        """Have the agent that speaks for a cluster tell everything again; once until it did."""
+        found = self._links.of_cluster(cluster_id)
+        if found is not None and found.agent_id not in self._asked:
+            self._asked.add(found.agent_id)
+            self.counts["lists_asked"] += 1
+            _log.warning("more claims went away than are remembered", cluster=cluster_id)
+            found.session.send_now(link.Lead())
 
     def _forget(self, agent_id: str) -> None:
         self._listings.pop(agent_id, None)
         self._unheard.discard(agent_id)
+        self._asked.discard(agent_id)
 
     # -- writing -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from towline.control.routes.intake import MOST_KEPT, Pending
+from towline.control.routes.intake import MOST_KEPT, MOST_REMOVED, Pending
 from towline.wire import link
 from towline.wire.streams import Tcp
 
@@ -68,3 +68,27 @@ def test_what_waits_never_grows_beyond_what_is_kept_of_a_cluster() -> None:
 
     both = taken(many(10)).after(taken(many(0)))
     assert (len(both.claims), both.left_out) == (MOST_KEPT, 10)
+
+
+def test_what_went_away_is_remembered_up_to_a_limit_and_beyond_it_a_list_is_wanted() -> None:
+    def gone(first: int, count: int) -> link.Routes:
+        return link.Routes(full=False, sequence=1, removed=tuple(f"r{n}" for n in range(first, first + count)))
+
+    full = taken(gone(0, MOST_REMOVED))
+    assert (len(full.removed), full.is_short) == (MOST_REMOVED, False)
+    again = taken(gone(0, 10)).after(full)
+    assert (len(again.removed), again.is_short) == (MOST_REMOVED, False)
+    both = taken(gone(MOST_REMOVED, 10)).after(again)
+    assert (len(both.removed), both.is_short) == (MOST_REMOVED, True)
+    one = taken(gone(0, MOST_REMOVED + 1))
+    assert (len(one.removed), one.is_short) == (MOST_REMOVED, True)
+    whole = taken(link.Routes(full=True, sequence=2, sources=("ingress",))).after(both)
+    assert not whole.removed and not whole.is_short
+
+
+def test_claims_that_come_and_go_leave_nothing_behind() -> None:
+    waiting = taken(link.Routes(full=False, sequence=1))
+    for number in range(50):
+        waiting = taken(link.Routes(full=False, sequence=2, claims=(claim(f"r{number}", 0),))).after(waiting)
+        waiting = taken(link.Routes(full=False, sequence=3, removed=(f"r{number}",))).after(waiting)
+    assert not waiting.claims and not waiting.late
