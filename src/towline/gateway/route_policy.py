@@ -5,7 +5,7 @@ One per route, made at its first request and kept while the route is the same ob
 
 import hashlib
 import ipaddress
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from towline.gateway.balancing import Balanced
@@ -204,12 +204,21 @@ def visit_cookie(route_id: str) -> bytes:
 
 def cookie_of(head: RequestHead, name: bytes) -> bytes | None:
     """Return the value of a cookie; None when it is absent, or sent twice, which no browser does with this prefix."""
-    found = []
+    found = [content for key, content in _cookies(head) if key == name]
+    return found[0] if len(found) == 1 else None
+
+
+def cookie_names(head: RequestHead) -> list[bytes]:
+    """Return the names of the cookies that a request brings, as they come."""
+    return [name for name, _ in _cookies(head)]
+
+
+def _cookies(head: RequestHead) -> Iterator[tuple[bytes, bytes]]:
     for lower, _, value in head.fields:
         if lower == b"cookie" and len(value) <= MAX_COOKIE_BYTES:
-            pairs = (pair.strip().partition(b"=") for pair in value.split(b";"))
-            found += [content for key, _, content in pairs if key == name]
-    return found[0] if len(found) == 1 else None
+            for pair in value.split(b";"):
+                name, _, content = pair.strip().partition(b"=")
+                yield name, content
 
 
 def _asks_for_nothing(options: RouteOptions) -> bool:

@@ -15,6 +15,7 @@ from tests.support.gateway import Scene, http_target, published
 
 from towline.control.access.permissions import Role
 from towline.control.audit.models import AuditEvent
+from towline.control.routes import visits
 from towline.gateway.route_policy import visit_cookie
 
 HOST = "shop.example.net"
@@ -35,7 +36,9 @@ class Visit:
         answer = await self.scene.get(host, path, accept=HTML, **({"cookie": jar} if jar else {}), **headers)
         for line in answer.headers.get_list("set-cookie"):
             name, _, value = line.partition(";")[0].partition("=")
-            self.cookies[name] = value
+            self.cookies.pop(name, None)
+            if "Max-Age=0;" not in line:
+                self.cookies[name] = value
         return answer
 
     async def ticket(self, path: str = "/x?y=1") -> str:
@@ -98,6 +101,28 @@ async def test_ticket_is_good_once_and_in_the_browser_that_began_alone(tmp_path:
         assert (await visit.browse(f"{parts.path}?{parts.query}")).status_code == 303
         again = Visit(visit.scene, visit.dashboard, state)
         assert (await again.browse(f"{parts.path}?{parts.query}")).status_code == 403
+
+
+async def test_two_tabs_sign_in_at_once(tmp_path: Path) -> None:
+    async with visiting(tmp_path, Role.VIEWER) as visit:
+        tabs = [Visit(visit.scene, visit.dashboard, {}) for _ in range(2)]
+        backs = [urlsplit(await tab.ticket(f"/tab/{number}")) for number, tab in enumerate(tabs)]
+        for tab in tabs:  # one browser: what came later stands in the same jar
+            visit.cookies |= tab.cookies
+        for number, back in enumerate(backs):
+            entered = await visit.browse(f"{back.path}?{back.query}")
+            assert (entered.status_code, entered.headers["location"]) == (303, f"/tab/{number}")
+        assert not [name for name in visit.cookies if "state" in name]
+        assert (await visit.browse("/")).status_code == 200
+
+
+async def test_a_browser_keeps_few_sign_ins_that_it_began_and_the_last_ones_work(tmp_path: Path) -> None:
+    async with visiting(tmp_path, Role.VIEWER) as visit:
+        for _ in range(visits.MAX_STATES + 3):
+            assert (await visit.browse("/")).status_code == 302
+        back = urlsplit(await visit.ticket("/last"))
+        assert len([name for name in visit.cookies if "state" in name]) == visits.MAX_STATES
+        assert (await visit.browse(f"{back.path}?{back.query}")).status_code == 303
 
 
 async def test_ticket_of_a_path_goes_to_the_route_of_that_path_alone(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Signing in to published routes with the platform's users, without ever showing them the dashboard's cookie.
 
     published host                      dashboard                         published host
-    GET /x, no visit cookie  ──302──▶   GET /visit?route&host&state&to ──303──▶  GET PATH/.towline/visit?ticket&to
-    sets the state cookie               who is signed in, may they?        ticket + state cookie, once
+    GET /x, no visit cookie  ──302──▶   GET /visit?route&host&state&to ──303──▶  GET PATH/.towline/visit?ticket&state&to
+    sets a state cookie                 who is signed in, may they?        ticket + state cookie, once
                                                                            sets the visit cookie ──303──▶ /x
 
 A ticket is a row, holds for 30 s, is used up by one statement, and counts only with the state cookie of the browser
-that began, on the host and route that it was made for. The visit cookie is sealed, names a session, and is looked at
+that began, on the host and route that it was made for. Each beginning has a state cookie of its own, named by it: tabs
+that sign in at once do not disturb each other. The visit cookie is sealed, names a session, and is looked at
 again every few seconds: signing out, or losing the role, ends the visit.
 """
 
@@ -36,7 +37,7 @@ from towline.control.forms import local_path
 from towline.control.sealing.service import CannotOpen
 from towline.gateway.error_pages import wants_html
 from towline.gateway.interfaces import Answer, Peer, ToTarget, Visitor
-from towline.gateway.route_policy import cookie_of, visit_cookie
+from towline.gateway.route_policy import cookie_names, cookie_of, visit_cookie
 from towline.wire.http1 import RequestHead
 
 if TYPE_CHECKING:
@@ -47,7 +48,12 @@ Self = Annotated[Access, needs(Permission.SELF)]
 
 TICKET_PATH = b"/.towline/visit"
 """Ends the path that redeems tickets; the route's own path stands before it: no other route's target sees a ticket."""
-STATE_COOKIE = b"__Host-towline-state"
+STATE_COOKIE = b"__Host-towline-state-"
+"""Begins the names of these cookies; the beginning of the state's hash follows."""
+STATE_DIGITS = 16
+"""Of the hash, in the name: tell a browser's states apart. What counts is the whole value."""
+MAX_STATES = 8
+"""Sign-ins that one browser may have begun on one host: more tabs than anybody restores at once, and 600 bytes."""
 PURPOSE = "route-visit"
 TICKET_SECONDS = 30
 STATE_SECONDS = 600
@@ -59,7 +65,7 @@ RECHECK_SECONDS = 5.0
 MAX_KNOWN = 10_000
 MAX_TO_BYTES = 2_048
 
-_STATE = re.compile(rb"[A-Za-z0-9_-]{43}")
+_STATE_NAME = re.compile(rb"__Host-towline-state-[0-9a-f]{16}")
 _FIRST_LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 
 _NEEDS_HTTPS = Answer(403, "https_wanted", "signing in needs HTTPS")
@@ -114,28 +120,30 @@ class Visits:
         """Send a browser to where one signs in; tell a program what is missing."""
         if head.method not in (b"GET", b"HEAD") or not wants_html(head) or head.upgrade is not None:
             return _UNAUTHENTICATED
-        state = cookie_of(head, STATE_COOKIE)
-        if state is None or _STATE.fullmatch(state) is None:
-            state = random.token_urlsafe(32).encode()
+        state = random.token_urlsafe(32).encode()
         to = head.target.decode("ascii") if len(head.target) <= MAX_TO_BYTES else "/"
         query = urlencode({"route": route.id, "host": head.host, "state": _hash(state), "to": to})
         location = f"{self._control.addresses().origin}/visit?{query}".encode()
-        return _redirect(302, location, _cookie(STATE_COOKIE, state, STATE_SECONDS))
+        begun = [name for name in cookie_names(head) if _STATE_NAME.fullmatch(name)]
+        oldest = begun[: max(0, len(begun) + 1 - MAX_STATES)]  # browsers send the oldest first (RFC 6265 section 5.4)
+        dropped = [_cookie(name, b"", 0) for name in oldest]
+        return _redirect(302, location, *dropped, _cookie(state_cookie(_hash(state)), state, STATE_SECONDS))
 
     async def _redeem(self, head: RequestHead, route: ToTarget) -> Answer:
-        ticket, to = _asked(head)
-        state = cookie_of(head, STATE_COOKIE)
-        if state is None or not secrets.is_well_formed(ticket, ("twt",)):
+        ticket, hashed, to = _asked(head)
+        name = state_cookie(hashed)
+        state = cookie_of(head, name)
+        if state is None or _hash(state) != hashed or not secrets.is_well_formed(ticket, ("twt",)):
             return _BAD_TICKET
         async with self._control.db.begin() as tx:
-            row = await access_rows.redeem_ticket(tx, _bound(ticket, route.id, head.host, _hash(state)))
+            row = await access_rows.redeem_ticket(tx, _bound(ticket, route.id, head.host, hashed))
         if row is None:
             return _BAD_TICKET
         found = await self._visitor(row[0], route.id)
         if isinstance(found, Answer):
             return found
         value = self._seal(row[0], head.host, route.id)
-        cookies = _cookie(visit_cookie(route.id), value, VISIT_SECONDS), _cookie(STATE_COOKIE, b"", 0)
+        cookies = _cookie(visit_cookie(route.id), value, VISIT_SECONDS), _cookie(name, b"", 0)
         return _redirect(303, quote(_back(to), safe="/?&=%:;,@!$'()*+~-._").encode(), *cookies)
 
     # who it is
@@ -209,7 +217,7 @@ async def visit(
     """Send whoever is signed in back to a published service, with a ticket for it."""
     control: ControlPlane = request.app.state.control
     ticket, path = await control.visits.ticket(access, route, host, state)
-    query = urlencode({"ticket": ticket, "to": to})
+    query = urlencode({"ticket": ticket, "state": state, "to": to})
     url = f"https://{host}{control.gateway.port_suffix()}{path}?{query}"
     return RedirectResponse(
         url, status_code=303, headers={"cache-control": "no-store", "referrer-policy": "no-referrer"}
@@ -224,13 +232,18 @@ def answers_for(pattern: str, host: str) -> bool:
     return bool(pattern) and pattern == host
 
 
-def _asked(head: RequestHead) -> tuple[str, str]:
-    """Return the ticket that a request brings, and where its visit goes on; empty texts for what nobody sent."""
+def state_cookie(hashed: str) -> bytes:
+    """Return the name of the cookie that holds the state with a hash."""
+    return STATE_COOKIE + hashed[:STATE_DIGITS].encode("ascii", "replace")
+
+
+def _asked(head: RequestHead) -> tuple[str, str, str]:
+    """Return ticket and hash of the state that a request brings, and where its visit goes on; empty: nobody sent it."""
     try:
         asked = parse_qs(head.target.partition(b"?")[2].decode("ascii"), max_num_fields=4)
     except ValueError:
-        return "", ""
-    return asked.get("ticket", [""])[0], asked.get("to", ["/"])[0]
+        return "", "", ""
+    return asked.get("ticket", [""])[0], asked.get("state", [""])[0], asked.get("to", ["/"])[0]
 
 
 def _back(to: str) -> str:
