@@ -16,13 +16,15 @@ from towline.control.certificates.models import AcmeChallenge
 from towline.control.certificates.states import ChallengeKind
 from towline.gateway.certificates import Certificates, Material
 from towline.gateway.interfaces import Answer, Decided, Later, Peer
+from towline.gateway.rate_limit import RateLimiter
 from towline.wire.http1 import RequestHead
 
 PATH = b"/.well-known/acme-challenge/"
 TOKEN = re.compile(rb"[A-Za-z0-9_-]{16,128}")
 """Base64url, at least 128 bits (RFC 8555 section 8.3); anything else is not looked up."""
 LOOKUPS_PER_SECOND = 20
-"""Unknown tokens that are looked up: authorities look a few times at each, everything more is noise."""
+"""Unknown tokens of one client address that are looked up: authorities look a few times at each, everything more is
+noise. For each address by itself, or whoever makes that noise would keep an authority from being answered."""
 _TEXT = b"text/plain; charset=utf-8"
 _UNKNOWN = Answer(404, "challenge_unknown", "no such challenge", b"no such challenge\n", _TEXT)
 
@@ -43,13 +45,16 @@ class ChallengeAnswers:
         self._others: dict[str, AcmeChallenge] = {}
         self._alpn: dict[str, str] = {}
         self._later = Later(self._decide, _refusal)
-        self._second, self._looked = 0, 0
+        self._limiter = RateLimiter(LOOKUPS_PER_SECOND)
 
     def __repr__(self) -> str:
         return f"<ChallengeAnswers {len(self._own)} own, {len(self._others)} in all>"
 
-    def route(self, head: RequestHead) -> Answer | Later | None:
-        """Return the answer when a request is for a challenge; None when it is none, or not for us."""
+    def route(self, head: RequestHead, peer: Peer) -> Answer | Later | None:
+        """Return the answer when a request is for a challenge; None when it is none, or not for us.
+
+        What is known here is answered however often it is asked for.
+        """
         if not self.is_on or not head.path.startswith(PATH):
             return None
         token = head.path[len(PATH) :]
@@ -59,7 +64,7 @@ class ChallengeAnswers:
         found = self._own.get(text) or self._others.get(text)
         if found is not None and found.kind == ChallengeKind.HTTP:
             return _shown(found)
-        return self._later if self._may_look_up() else _UNKNOWN
+        return _UNKNOWN if self._limiter.wait(peer.address, self._clock.monotonic()) else self._later
 
     def add(self, row: AcmeChallenge) -> None:
         """Answer a challenge of this process until `drop`."""
@@ -92,13 +97,6 @@ class ChallengeAnswers:
                 chain, key = keys.challenge_certificate(name, answer, self._clock.now())
                 self._certificates.challenge(name, Material(f"challenge/{name}", (name,), chain, key))
         self._alpn = wanted
-
-    def _may_look_up(self) -> bool:
-        second = int(self._clock.monotonic())
-        if second != self._second:
-            self._second, self._looked = second, 0
-        self._looked += 1
-        return self._looked <= LOOKUPS_PER_SECOND
 
     def _decide(self, head: RequestHead, peer: Peer, request_id: str) -> Coroutine[Any, Any, Decided]:
         return self._find(head.path[len(PATH) :].decode("ascii"))

@@ -25,7 +25,7 @@ class ChallengesFirst:
 
     def route(self, head: RequestHead, peer: Peer) -> Route:
         if head.path.startswith(PATH):
-            found = self._answers.route(head)
+            found = self._answers.route(head, peer)
             if found is not None:
                 return found
         return self._inner.route(head, peer)
@@ -40,7 +40,7 @@ class RedirectToHttps:
         self._plain = plain
 
     def route(self, head: RequestHead, peer: Peer) -> Route:
-        found: Route | None = self._answers.route(head)
+        found: Route | None = self._answers.route(head, peer)
         if found is None and self._plain is not None:
             found = self._plain(head, peer)
         return self._moved(head) if found is None else found
