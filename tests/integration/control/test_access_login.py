@@ -9,7 +9,7 @@ from towline.control.access import setup
 from towline.control.access.models import SetupToken
 from towline.control.access.permissions import Role
 from towline.control.audit.models import AuditEvent
-from towline.control.errors import StartupError
+from towline.control.errors import ApiError, StartupError
 
 JSON = {"origin": ORIGIN}
 
@@ -221,6 +221,12 @@ async def test_reset_admin_gives_a_locked_out_owner_back_their_account(ada: Cont
     client = await sign_in(ada, password="a new long password")
     assert (await client.get("/api/v1/whoami")).json()["roles"][0]["role"] == "owner"
     assert await setup.reset_admin(ada.control, "eve", "a new long password") == "created"
+
+
+@pytest.mark.parametrize("name", ["", "e" * 64, "Eve", "eve\n", "-eve", "eve smith"])
+async def test_reset_admin_makes_no_user_that_nobody_else_could_make(small_ada: ControlApp, name: str) -> None:
+    with pytest.raises(ApiError, match="is no user name"):
+        await setup.reset_admin(small_ada.control, name, "a new long password")
 
 
 async def test_no_password_or_token_is_in_the_database(ada: ControlApp) -> None:

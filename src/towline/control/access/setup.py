@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from towline.control.access import repository, secrets
 from towline.control.access.actor import Actor, system_actor
 from towline.control.access.models import SetupToken
 from towline.control.access.permissions import Role
+from towline.control.access.schemas import USERNAME
 from towline.control.db import Transaction, now
 from towline.control.errors import ApiError, ErrorCode, StartupError
 from towline.control.ids import DEFAULT_ORG
@@ -102,8 +104,13 @@ async def _first_user_from_file(control: ControlPlane, path: Path) -> None:
 async def reset_admin(control: ControlPlane, username: str, password: str) -> str:
     """Give a user a new password and the role of owner, making them if need be. For the command line alone.
 
-    Returns: `created` or `reset`.
+    Returns: `created` or `reset`. Raises: ApiError: invalid, for what the API takes as no user name either.
     """
+    if re.fullmatch(USERNAME, username) is None:
+        raise ApiError(
+            ErrorCode.INVALID,
+            f"{username[:80]!r} is no user name: up to 63 of a-z, 0-9 and _ . @ -, beginning with a letter or a digit",
+        )
     actor: Actor = system_actor("reset-admin")
     return await control.accounts.force_owner(actor, username, password)
 
