@@ -1,4 +1,4 @@
-"""The parts of Kubernetes objects that say how traffic comes in: ingresses, HTTPRoutes, services, endpoints, ports.
+"""The parts of Kubernetes objects that say how traffic comes in: ingresses, HTTPRoutes, Gateways, services, endpoints.
 
 Partial structs as in `objects`; here labels and annotations matter and are kept. What they mean to the gateway is
 decided by the agent. Sources: networking.k8s.io/v1, discovery.k8s.io/v1, gateway.networking.k8s.io/v1.
@@ -10,6 +10,7 @@ import msgspec
 
 from towline.kube.objects import Part
 
+GATEWAY_API = "gateway.networking.k8s.io"
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 """A copy of the whole object: never kept."""
 
@@ -274,7 +275,19 @@ class RouteRule(Part, frozen=True, gc=False):
     timeouts: Timeouts | None = None
 
 
+class ParentReference(Part, frozen=True, gc=False):
+    """What a route attaches to. An empty namespace is the route's own, an empty section every listener."""
+
+    group: str = GATEWAY_API
+    kind: str = "Gateway"
+    namespace: str = ""
+    name: str = ""
+    section_name: str = ""
+    port: int | None = None
+
+
 class HttpRouteSpec(Part, frozen=True, gc=False):
+    parent_refs: tuple[ParentReference, ...] | None = None
     hostnames: tuple[str, ...] | None = None
     rules: tuple[RouteRule, ...] | None = None
 
@@ -282,3 +295,38 @@ class HttpRouteSpec(Part, frozen=True, gc=False):
 class HttpRoute(Part, frozen=True, gc=False):
     metadata: Metadata = Metadata()
     spec: HttpRouteSpec = HttpRouteSpec()
+
+
+# -- Gateways ------------------------------------------------------------------------------------
+
+
+class RouteNamespaces(Part, frozen=True, gc=False):
+    origin: str = msgspec.field(name="from", default="Same")
+
+
+class RouteKind(Part, frozen=True, gc=False):
+    group: str = GATEWAY_API
+    kind: str = ""
+
+
+class AllowedRoutes(Part, frozen=True, gc=False):
+    namespaces: RouteNamespaces = RouteNamespaces()
+    kinds: tuple[RouteKind, ...] | None = None
+    """Absent means those of the listener's protocol."""
+
+
+class GatewayListener(Part, frozen=True, gc=False):
+    name: str = ""
+    hostname: str = ""
+    port: int = 0
+    protocol: str = ""
+    allowed_routes: AllowedRoutes = AllowedRoutes()
+
+
+class GatewaySpec(Part, frozen=True, gc=False):
+    listeners: tuple[GatewayListener, ...] | None = None
+
+
+class Gateway(Part, frozen=True, gc=False):
+    metadata: NamedMetadata = NamedMetadata()
+    spec: GatewaySpec = GatewaySpec()

@@ -41,8 +41,11 @@ SERVICES: Source[traffic.Service] = Source("services", "/api/v1", traffic.Servic
 CLASSES: Source[traffic.IngressClass] = Source("ingressclasses", "/apis/networking.k8s.io/v1", traffic.IngressClass)
 INGRESSES: Source[traffic.Ingress] = Source("ingresses", "/apis/networking.k8s.io/v1", traffic.Ingress)
 HTTPROUTES: Source[traffic.HttpRoute] = Source("httproutes", "/apis/gateway.networking.k8s.io/v1", traffic.HttpRoute)
+GATEWAYS: Source[traffic.Gateway] = Source("gateways", "/apis/gateway.networking.k8s.io/v1", traffic.Gateway)
 _NEEDED = frozenset({SERVICES.kind, CLASSES.kind, INGRESSES.kind})
 """Kinds that the claims of an ingress are made of."""
+_NEEDED_BY_ROUTES = frozenset({HTTPROUTES.kind, GATEWAYS.kind})
+"""Kinds that the claims of an HTTPRoute are made of; without a right to read Gateways it inherits no host."""
 
 _log = structlog.get_logger("towline.agent")
 
@@ -75,6 +78,7 @@ class ClusterRoutes:
         self._classes: Shelf[traffic.IngressClass] = Shelf(lambda _: self._translate_all())
         self._ingresses: Shelf[traffic.Ingress] = Shelf(self._translate, traffic.Ingress.without_copy)
         self._routes: Shelf[traffic.HttpRoute] = Shelf(self._translate_route)
+        self._gateways: Shelf[traffic.Gateway] = Shelf(lambda _: self._translate_heirs())
         directory.watched = self._services.objects
         self._read: set[str] = set()
         """Kinds that were read whole."""
@@ -151,7 +155,7 @@ class ClusterRoutes:
         """Forget objects, and keep what they claim until they were read again."""
         self._read.clear()
         self._denied.clear()
-        for shelf in (self._services, self._classes, self._ingresses, self._routes):
+        for shelf in (self._services, self._classes, self._ingresses, self._routes, self._gateways):
             shelf.clear()
 
     # -- following -----------------------------------------------------------------------------
@@ -183,6 +187,7 @@ class ClusterRoutes:
                 owner.spawn(CLASSES.kind, follower.follow(CLASSES, self._classes, is_cluster_wide=True))
                 owner.spawn(INGRESSES.kind, follower.follow(INGRESSES, self._ingresses))
             if policy.may_claim("httproute"):
+                owner.spawn(GATEWAYS.kind, follower.follow(GATEWAYS, self._gateways))
                 owner.spawn(HTTPROUTES.kind, follower.follow(HTTPROUTES, self._routes))
             while self._is_wanted(is_following=True) and self._policy() == policy:
                 await self._wait(self._next_look())
@@ -192,12 +197,12 @@ class ClusterRoutes:
 
     def _stop_following(self) -> None:
         """Let go of what the sources claim."""
-        for kind in (CLASSES.kind, INGRESSES.kind, HTTPROUTES.kind):
+        for kind in (CLASSES.kind, INGRESSES.kind, *_NEEDED_BY_ROUTES):
             self._read.discard(kind)
             self._denied.discard(kind)
         self._lose("ingress")
         self._lose("httproute")
-        for shelf in (self._ingresses, self._classes, self._routes):
+        for shelf in (self._ingresses, self._classes, self._routes, self._gateways):
             shelf.clear()
 
     def _lose(self, source: Kind) -> None:
@@ -238,8 +243,9 @@ class ClusterRoutes:
 
     def _note_known(self, kind: str) -> None:
         """Once everything that a source's claims are made of is known, they are."""
-        if kind == HTTPROUTES.kind:
-            self._note_source("httproute", kind, self._routes, self._translate_route)
+        if kind in _NEEDED_BY_ROUTES:
+            if all(map(self._knows, _NEEDED_BY_ROUTES)):
+                self._note_source("httproute", HTTPROUTES.kind, self._routes, self._translate_route)
         elif all(map(self._knows, _NEEDED)):
             self._note_source("ingress", INGRESSES.kind, self._ingresses, self._translate)
         if kind == SERVICES.kind:
@@ -273,12 +279,19 @@ class ClusterRoutes:
         for key in list(self._ingresses.objects):
             self._translate(key)
 
+    def _translate_heirs(self) -> None:
+        """Bring the claims of the routes up to date whose hosts their Gateways name."""
+        for key, route in list(self._routes.objects.items()):
+            if not route.spec.hostnames:
+                self._translate_route(key)
+
     def _translate_route(self, key: str) -> None:
-        if HTTPROUTES.kind not in self._read:
+        if HTTPROUTES.kind not in self._read or not self._knows(GATEWAYS.kind):
             return
         found = self._routes.objects.get(key)
         allowed = found is not None and self._allowed.may_claim("httproute", found.metadata.namespace)
-        self._teller.book.put(f"httproute/{key}", httproute.claims(found) if found is not None and allowed else ())
+        claims = httproute.claims(found, self._gateways.objects) if found is not None and allowed else ()
+        self._teller.book.put(f"httproute/{key}", claims)
 
     # -- controllers, and the cluster's reach ----------------------------------------------------
 

@@ -6,11 +6,12 @@ a rule that would mean something else without it makes no route. Source: gateway
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from towline.agent.routes.ingress import PROTECTED_SERVICES, WHOLE
+from towline.agent.routes.parents import inherited_hosts
 from towline.agent.routes.refs import clean_host, is_host, ref
 from towline.kube import traffic
 from towline.wire.link import RouteClaim
@@ -33,10 +34,14 @@ class _Told:
     """It sends plain requests to HTTPS, which the gateway does by itself: there is nothing to claim."""
 
 
-def claims(route: traffic.HttpRoute) -> tuple[RouteClaim, ...]:
-    """Return what a route claims, each host and path once; of two that say the same the first stays."""
+def claims(route: traffic.HttpRoute, gateways: Mapping[str, traffic.Gateway]) -> tuple[RouteClaim, ...]:
+    """Return what a route claims, each host and path once; of two that say the same the first stays.
+
+    Args: gateways: by `NAMESPACE/NAME`: a route without hosts has those of the listeners that it attaches to.
+    """
     found: dict[str, RouteClaim] = {}
-    hosts = tuple(dict.fromkeys(clean_host(host) for host in route.spec.hostnames or ())) or ("",)
+    named = tuple(dict.fromkeys(clean_host(host) for host in route.spec.hostnames or ()))
+    hosts = named or inherited_hosts(route, gateways) or ("",)
     for number, rule in enumerate(route.spec.rules or ()):
         told = _told(rule)
         if told.only_redirects:

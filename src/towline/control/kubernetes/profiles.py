@@ -87,8 +87,8 @@ INVENTORY = (
     Permission("The overview shows jobs that failed.", READ, ("jobs", "cronjobs"), ("batch",)),
     Permission("Ingresses are offered as routes; their class says who serves them.", READ,
                ("ingresses", "ingressclasses"), ("networking.k8s.io",)),
-    Permission("HTTPRoutes of the Gateway API are offered as routes.", READ, ("httproutes",),
-               ("gateway.networking.k8s.io",)),
+    Permission("HTTPRoutes of the Gateway API are offered as routes; Gateways name their hosts.", READ,
+               ("httproutes", "gateways"), ("gateway.networking.k8s.io",)),
     Permission("A headless service that is published is reached by its endpoints.", READ, ("endpointslices",),
                ("discovery.k8s.io",)),
     Permission(

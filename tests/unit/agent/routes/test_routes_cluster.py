@@ -21,6 +21,7 @@ SERVICES = "/api/v1/services"
 CLASSES = "/apis/networking.k8s.io/v1/ingressclasses"
 INGRESSES = "/apis/networking.k8s.io/v1/ingresses"
 ROUTES = "/apis/gateway.networking.k8s.io/v1/httproutes"
+GATEWAYS = "/apis/gateway.networking.k8s.io/v1/gateways"
 HOST = "shop.example.com"
 
 
@@ -46,6 +47,11 @@ HTTP_ROUTE = thing(
     namespace="shop",
     spec={"hostnames": ["r.example.com"], "rules": [{"backendRefs": [{"name": "w", "port": 1}]}]},
 )
+HEIR = thing(
+    "heir",
+    namespace="shop",
+    spec={"parentRefs": [{"name": "edge"}], "rules": [{"backendRefs": [{"name": "w", "port": 1}]}]},
+)
 DENIED = refusal(403, "Forbidden", "ingresses is forbidden")
 
 
@@ -61,7 +67,9 @@ class Play:
     """A cluster's routes on a played API server. Kinds are given as their answers; left out: nothing is there."""
 
     def __init__(self, policy: LocalPolicy | None = None, tmp: Any = None, **script: list[Played]) -> None:
-        paths = {"services": SERVICES, "classes": CLASSES, "ingresses": INGRESSES, "routes": ROUTES}
+        paths = {
+            "services": SERVICES, "classes": CLASSES, "ingresses": INGRESSES, "routes": ROUTES, "gateways": GATEWAYS,
+        }  # fmt: skip
         by_path = {path: script.get(name, [page([]), watch()]) for name, path in paths.items()}
         by_path |= {path: answers for path, answers in script.items() if path.startswith("/")}
         self.clock = SimulatedClock()
@@ -310,3 +318,27 @@ async def test_services_are_kept_for_streams():
         await play.told()
         found = await play.directory.service("ingress-nginx", "ingress-nginx-controller")
         assert found.spec.cluster_ip == "10.0.0.9"
+
+
+def gateway(host: str) -> dict[str, Any]:
+    listener = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": host}
+    return thing("edge", namespace="shop", spec={"gatewayClassName": "x", "listeners": [listener]})
+
+
+async def test_route_takes_its_hosts_from_its_gateway_and_changes_with_it():
+    gateways = [
+        page([gateway("a.example.com")]),
+        watch(end="clean"),
+        watch(change("MODIFIED", gateway("b.example.com"))),
+    ]
+    async with Play(routes=[page([HEIR]), watch()], gateways=gateways) as play:
+        messages = await play.told(3)
+        assert refs(messages[:1]) == ["httproute/shop/heir/a.example.com/prefix/"]
+        assert refs(messages[1:]) == ["httproute/shop/heir/b.example.com/prefix/"]
+        assert [ref for message in messages for ref in message.removed] == ["httproute/shop/heir/a.example.com/prefix/"]
+
+
+async def test_gateways_that_may_not_be_read_give_no_host_and_keep_nothing_from_being_told():
+    async with Play(routes=[page([HEIR, HTTP_ROUTE]), watch()], gateways=[DENIED] * 9) as play:
+        (message,) = await play.told()
+        assert refs([message]) == ["httproute/shop/heir/*/prefix/", "httproute/shop/web/r.example.com/prefix/"]

@@ -5,9 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from towline.agent.routes.httproute import claims
+from towline.agent.routes import httproute
 from towline.gateway.route_options import parse_options
 from towline.kube import traffic
+from towline.wire.link import RouteClaim
 from towline.wire.streams import KubeService
 
 HOST = "shop.example.com"
@@ -16,6 +17,21 @@ WEB = {"name": "web", "port": 80}
 
 def route(*rules: dict[str, Any], hostnames: tuple[str, ...] = (HOST,)) -> traffic.HttpRoute:
     value = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"hostnames": hostnames, "rules": rules}}
+    return msgspec.convert(value, traffic.HttpRoute)
+
+
+def claims(one: traffic.HttpRoute, *gateways: traffic.Gateway) -> tuple[RouteClaim, ...]:
+    return httproute.claims(one, {f"{each.metadata.namespace}/{each.metadata.name}": each for each in gateways})
+
+
+def gateway(*listeners: dict[str, Any], namespace: str = "shop") -> traffic.Gateway:
+    value = {"metadata": {"name": "edge", "namespace": namespace}, "spec": {"listeners": listeners}}
+    return msgspec.convert(value, traffic.Gateway)
+
+
+def heir(*parents: dict[str, Any]) -> traffic.HttpRoute:
+    """A route without hosts of its own."""
+    value = {"metadata": {"name": "web", "namespace": "shop"}, "spec": {"parentRefs": parents, "rules": [rule()]}}
     return msgspec.convert(value, traffic.HttpRoute)
 
 
@@ -52,6 +68,52 @@ def test_each_host_is_a_claim_of_its_own():
     found = claims(route(rule(), hostnames=(HOST, "*.example.org")))
     assert [claim.host for claim in found] == [HOST, "*.example.org"]
     assert found[0].ref == f"httproute/shop/web/{HOST}/prefix/"
+
+
+HTTP = {"name": "http", "protocol": "HTTP", "port": 80, "hostname": "A.example.com"}
+HTTPS = {"name": "https", "protocol": "HTTPS", "port": 443, "hostname": "*.example.com"}
+ANYBODYS = {"allowedRoutes": {"namespaces": {"from": "All"}}}
+
+
+@pytest.mark.parametrize(
+    ("parents", "hosts"),
+    [
+        (({"name": "edge"},), ["a.example.com", "*.example.com"]),
+        (({"name": "edge", "sectionName": "http"},), ["a.example.com"]),
+        (({"name": "edge", "port": 443},), ["*.example.com"]),
+        (({"name": "edge", "sectionName": "http"}, {"name": "edge", "port": 80}), ["a.example.com"]),
+        (({"name": "edge", "sectionName": "other"},), [""]),
+        (({"name": "another"},), [""]),
+        (({"name": "edge", "kind": "Service", "group": ""},), [""]),
+        ((), [""]),
+    ],
+)
+def test_route_without_hosts_has_those_of_the_listeners_that_it_attaches_to(parents, hosts):
+    found = claims(heir(*parents), gateway(HTTP, HTTPS))
+    assert [claim.host for claim in found] == hosts
+    assert not any(claim.problem for claim in found)
+
+
+@pytest.mark.parametrize(
+    ("listener", "namespace", "host"),
+    [
+        (HTTP, "infra", ""),
+        ({**HTTP, **ANYBODYS}, "infra", "a.example.com"),
+        ({**HTTP, "allowedRoutes": {"namespaces": {"from": "Selector"}}}, "shop", ""),
+        ({**HTTP, "allowedRoutes": {"kinds": [{"kind": "GRPCRoute"}]}}, "shop", ""),
+        ({**HTTP, "allowedRoutes": {"kinds": [{"kind": "HTTPRoute"}]}}, "shop", "a.example.com"),
+        ({**HTTP, "protocol": "TLS"}, "shop", ""),
+        ({"name": "any", "protocol": "HTTP", "port": 80}, "shop", ""),
+    ],
+)
+def test_only_a_listener_that_takes_the_route_gives_it_a_host(listener, namespace, host):
+    found = claims(heir({"name": "edge", "namespace": namespace}), gateway(listener, namespace=namespace))
+    assert [claim.host for claim in found] == [host]
+
+
+def test_route_with_hosts_inherits_none():
+    one = msgspec.structs.replace(heir({"name": "edge"}).spec, hostnames=(HOST,))
+    assert [c.host for c in claims(msgspec.structs.replace(heir(), spec=one), gateway(HTTP))] == [HOST]
 
 
 def test_route_without_hosts_leaves_the_name_to_somebody():
