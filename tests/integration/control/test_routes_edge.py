@@ -3,6 +3,7 @@
 import asyncio
 from pathlib import Path
 
+from structlog.testing import capture_logs
 from tests.support.gateway import fake_dns, http_target, published
 
 from towline.control.access.permissions import Role
@@ -52,6 +53,26 @@ async def test_names_below_the_gateways_domain_are_given_out(database_url: str, 
         wrong = (await dora.get("/api/v1/gateway")).json()
         assert wrong["wildcard"]["state"] == "failed"
         assert "*.apps.example.net CNAME towline.test" in wrong["wildcard"]["reason"]
+
+
+async def test_server_says_at_its_start_that_names_below_its_domain_do_not_lead_here(tmp_path: Path) -> None:
+    changes = {"gateway_domain": "apps.example.net"}
+    for here in (False, True):
+        folder = tmp_path / str(here)
+        folder.mkdir()
+        async with fake_dns() as dns:
+            dns.records["towline.test.", "A"] = ["192.0.2.1"]
+            if here:
+                dns.records["*.apps.example.net.", "A"] = ["192.0.2.1"]
+            with capture_logs() as logs:
+                url = f"sqlite:///{folder / 'towline.sqlite'}"
+                async with published(url, folder, dns_resolvers=[dns.address], **changes) as scene:
+                    await scene.app.control.gateway._tasks.join()
+        said = [line for line in logs if "do not lead here" in line["event"]]
+        assert len(said) == (0 if here else 1)
+        for line in said:
+            assert line["log_level"] == "warning" and line["domain"] == "apps.example.net"
+            assert "the whole domain needs one record: *.apps.example.net CNAME towline.test" in line["why"]
 
 
 async def test_target_sets_no_cookie_for_its_neighbours(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ from urllib.parse import urlsplit
 
 from cryptography.x509 import DNSName, SubjectAlternativeName
 
+from towline.aio.tasks import TaskOwner
 from towline.control.authority.names import is_name, server_names
 from towline.control.domains.names import Ownership
 from towline.control.domains.resolver import Resolver, Whereabouts, record_to
 from towline.control.domains.service import Domains
+from towline.control.logging import get_logger
 from towline.control.routes.checks import CHECK_LABEL, RouteChecks
 from towline.control.routes.entries import EntryMaker
 from towline.control.routes.figures import RouteCollector
@@ -26,6 +28,7 @@ from towline.wire.link import LinkSettings
 if TYPE_CHECKING:
     from towline.control.app import ControlPlane
 
+_log = get_logger("routes")
 
 HTTPS_PORT = 443
 
@@ -62,7 +65,8 @@ class Gateway:
             settings.gateway_away_grace,
             clock=control.clock,
         )
-        self.checks = RouteChecks(self.routes, fleet.links, self.whereabouts, self._own_certificate)
+        self.checks: RouteChecks = RouteChecks(self.routes, fleet.links, self.whereabouts, self._own_certificate)
+        self._tasks = TaskOwner("gateway")
         self.upkeep = Upkeep(control.db, self.ownership, settings.gateway_away_grace, clock=control.clock)
         control.metrics.registry.register(RouteCollector(self))
 
@@ -74,8 +78,11 @@ class Gateway:
         await self.registry.start()
         await self.intake.start()
         await self.upkeep.start()
+        if self._control.settings.gateway_domain:
+            self._tasks.spawn("wildcard", self._say_where_names_lead())
 
     async def stop(self) -> None:
+        await self._tasks.close()
         await self.upkeep.stop()
         await self.intake.stop()
         await self.sources.stop()
@@ -98,6 +105,12 @@ class Gateway:
         if light is not None and light.state == "failed":
             light.reason = f"{light.reason}; the whole domain needs one record: {record}"
         return GatewayOut(domain=domain, record=record, routes=len(self.registry.table), wildcard=light)
+
+    async def _say_where_names_lead(self) -> None:
+        """Log once what the page of domains says, when names below the gateway's domain do not lead here."""
+        found = await self.status()
+        if found.wildcard is not None and found.wildcard.state != "ok":
+            _log.warning("names below gateway_domain do not lead here", domain=found.domain, why=found.wildcard.reason)
 
     async def _own_certificate(self, host: str) -> Light:
         """Say whether the server's own certificate is for a host."""
