@@ -19,7 +19,7 @@ STATE_STYLES = {
     "expired": "red", "superseded": "bright_black", "active": "green", "suspect": "red", "revoked": "bright_black",
     "issued": "green", "ordering": "blue", "blocked": "yellow",
     "verified": "green", "pending": "yellow", "proposed": "blue", "conflict": "red", "refused": "bright_black",
-    "leaving": "yellow", "switched off": "bright_black",
+    "leaving": "yellow", "lapsed": "red", "switched off": "bright_black",
 }  # fmt: skip
 STATE_SHAPES = {"healthy": "●", "degraded": "◐", "down": "✕", "working": "◌", "unknown": "○"}
 

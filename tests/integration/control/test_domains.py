@@ -1,15 +1,20 @@
 """Domains by the API: proof in a DNS of our own, who may add them, and what a server refuses to start with."""
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import select
 from tests.integration.control.test_routes import body, cluster
 from tests.support.control_app import ControlApp, running_control, test_settings
 from tests.support.gateway import FakeDns, fake_dns
 
 from towline.control.access.permissions import Role
 from towline.control.audit.models import AuditEvent
+from towline.control.domains import resolver
+from towline.control.domains.models import Domain
 from towline.control.errors import StartupError
 
 BASE = "/api/v1/domains"
@@ -146,3 +151,81 @@ async def test_a_server_refuses_a_gateway_that_shares_the_dashboards_domain(
 def test_development_may_share_a_domain(tmp_path: Path) -> None:
     changes = {"gateway_domain": "apps.towline.test", "gateway_allow_shared_domain": True}
     assert test_settings("sqlite:///x", tmp_path, **changes).gateway_domain == "apps.towline.test"
+
+
+async def passed(app: ControlApp, **time: float) -> None:
+    """Let time pass for every domain."""
+    ago = timedelta(**time)
+    async with app.control.db.begin() as tx:
+        for row in (await tx.scalars(select(Domain))).all():
+            row.checked_at = (row.checked_at or row.created_at) - ago
+            row.missing_since = row.missing_since and row.missing_since - ago
+
+
+async def proved(app: ControlApp, dns: FakeDns, client: Any) -> None:
+    made = (await client.post(BASE, json={"name": "example.net"})).json()["record"]
+    dns.records[f"{made['name']}.", "TXT"] = [f'"{made["value"]}"']
+    assert (await client.post(f"{BASE}/example.net/verify")).json()["state"] == "verified"
+
+
+async def test_a_proof_that_is_gone_for_a_week_takes_no_new_name_and_ends_no_route(
+    app: ControlApp, dns: FakeDns
+) -> None:
+    await cluster(app, "edge-1")
+    ada = await app.user("ada", Role.ADMIN)
+    await proved(app, dns, ada)
+    assert (await ada.post("/api/v1/routes", json=body())).status_code == 201
+    look_again = app.control.domains.look_again
+    assert await look_again() == 0
+    await passed(app, days=1.1)
+    assert await look_again() == 1
+    found = (await ada.get(f"{BASE}/example.net")).json()
+    assert (found["state"], found["missing_since"]) == ("verified", None)
+
+    records = dict(dns.records)
+    dns.records.clear()
+    await passed(app, days=1.1)
+    await look_again()
+    found = (await ada.get(f"{BASE}/example.net")).json()
+    assert found["state"] == "verified" and found["missing_since"] and "no TXT record" in found["reason"]
+    await passed(app, days=6)
+    await look_again()
+    assert (await ada.get(f"{BASE}/example.net")).json()["state"] == "verified"
+    await passed(app, days=1.1)
+    await look_again()
+    assert (await ada.get(f"{BASE}/example.net")).json()["state"] == "lapsed"
+    assert [row.action for row in await app.rows(AuditEvent)].count("domain.lapse") == 1
+
+    await ada.patch("/api/v1/routes/web", json={"enabled": True})
+    assert (await ada.get("/api/v1/routes/web")).json()["state"] == "active"
+    refused = await ada.post("/api/v1/routes", json=body(name="new", host="new.example.net"))
+    assert refused.json()["error"]["code"] == "host_refused"
+    dns.records |= records
+    assert (await ada.post(f"{BASE}/example.net/verify")).json()["state"] == "verified"
+    assert (await ada.post("/api/v1/routes", json=body(name="new", host="new.example.net"))).status_code == 201
+
+
+async def test_dns_that_is_away_says_nothing_about_a_domain(
+    app: ControlApp, dns: FakeDns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolver, "ANSWER_TIMEOUT", 0.2)
+    ada = await app.user("ada", Role.ADMIN)
+    await proved(app, dns, ada)
+    dns.silent = True
+    await passed(app, days=2)
+    assert await app.control.domains.look_again() == 1
+    assert (await ada.get(f"{BASE}/example.net")).json()["missing_since"] is None
+
+
+async def test_a_lapsed_domain_that_somebody_else_proves_is_theirs(app: ControlApp, dns: FakeDns) -> None:
+    await cluster(app, "edge-1")
+    ada = await app.user("ada", Role.ADMIN)
+    await proved(app, dns, ada)
+    assert (await ada.post("/api/v1/routes", json=body())).status_code == 201
+    async with app.control.db.begin() as tx:
+        (await tx.scalars(select(Domain))).one().state = "lapsed"
+    other = await app.org("other")
+    eve = await app.user("eve", Role.OWNER, org_id=other)
+    await proved(app, dns, eve)
+    assert (await ada.get(f"{BASE}/example.net")).json()["state"] == "pending"
+    assert (await ada.get("/api/v1/routes/web")).json()["state"] == "refused"

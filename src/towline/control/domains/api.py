@@ -1,6 +1,6 @@
 """REST routes of domains. Thin: permission, call, shape."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -12,6 +12,7 @@ from towline.control.listing import ListQuery, Page, list_query, page
 
 router = APIRouter(prefix="/api/v1/domains", tags=["domains"])
 
+_STATES: dict[str, Literal["pending", "verified", "lapsed"]] = {"verified": "verified", "lapsed": "lapsed"}
 CanRead = Annotated[Access, needs(Permission.ROUTE_READ)]
 CanManage = Annotated[Access, needs(Permission.DOMAIN_MANAGE)]
 
@@ -60,11 +61,12 @@ def shown(row: Domain) -> DomainOut:
     return DomainOut(
         id=row.id,
         name=row.name,
-        state="verified" if row.state == "verified" else "pending",
+        state=_STATES.get(row.state, "pending"),
         reason=row.reason,
         record=Record(name=proof.name, value=proof.value),
         created_at=row.created_at,
         created_by=row.created_by,
         verified_at=row.verified_at,
         checked_at=row.checked_at,
+        missing_since=row.missing_since,
     )

@@ -18,11 +18,13 @@ class Domain(Base):
     org_id: Mapped[str] = mapped_column(String(40))
     name: Mapped[str] = mapped_column(String(253))
     state: Mapped[str] = mapped_column(String(16), default="pending")
-    """`pending` or `verified`. One that was verified stays so until somebody removes it."""
+    """`pending`, `verified`, or `lapsed`: its proof has been gone for long, and no new name is taken below it."""
     token: Mapped[str] = mapped_column(String(64))
     """What the TXT record has to say. Public by nature."""
     verified_at: Mapped[datetime | None]
     checked_at: Mapped[datetime | None]
+    missing_since: Mapped[datetime | None]
+    """When a look at a verified domain did not find the proof for the first time in a row."""
     reason: Mapped[str] = mapped_column(String(500), default="")
     """What the last look found, in words."""
     created_at: Mapped[datetime]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Select, func, select
@@ -13,6 +14,7 @@ from towline.control.ids import is_id
 
 VERIFIED = "verified"
 PENDING = "pending"
+LAPSED = "lapsed"
 
 
 async def find(tx: Transaction, org_id: str, name_or_id: str) -> Domain | None:
@@ -36,15 +38,29 @@ async def verified_elsewhere(tx: Transaction, org_id: str, name: str) -> bool:
     return (await tx.execute(query.limit(1))).first() is not None
 
 
-async def verified_by_org(tx: Transaction, org_ids: Collection[str]) -> dict[str, set[str]]:
-    """Return the verified names of organisations."""
+async def lapsed_elsewhere(tx: Transaction, org_id: str, name: str) -> Sequence[Domain]:
+    """Return the same name as other organisations have it who cannot prove it any more."""
+    query = select(Domain).where(Domain.name == name, Domain.org_id != org_id, Domain.state == LAPSED)
+    return (await tx.scalars(query)).all()
+
+
+async def due(tx: Transaction, looked_before: datetime, limit: int) -> Sequence[Domain]:
+    """Return verified domains that were not looked at for long, those of the longest time first."""
+    looked_at = func.coalesce(Domain.checked_at, Domain.created_at)
+    query = select(Domain).where(Domain.state == VERIFIED, looked_at < looked_before)
+    return (await tx.scalars(query.order_by(looked_at, Domain.id).limit(limit))).all()
+
+
+async def verified_by_org(tx: Transaction, org_ids: Collection[str], state: str = VERIFIED) -> dict[str, set[str]]:
+    """Return the verified names of organisations, or those in another state."""
     found: dict[str, set[str]] = {org_id: set() for org_id in org_ids}
-    query = select(Domain.org_id, Domain.name).where(Domain.org_id.in_(org_ids), Domain.state == VERIFIED)
+    query = select(Domain.org_id, Domain.name).where(Domain.org_id.in_(org_ids), Domain.state == state)
     for org_id, name in await tx.execute(query):
         found[org_id].add(name)
     return found
 
 
 async def all_verified(tx: Transaction) -> Sequence[str]:
-    """Return every verified name of the installation."""
-    return (await tx.scalars(select(Domain.name).where(Domain.state == VERIFIED).distinct())).all()
+    """Return every name of the installation that is, or was, verified: its routes answer."""
+    query = select(Domain.name).where(Domain.state.in_((VERIFIED, LAPSED)))
+    return (await tx.scalars(query.distinct())).all()

@@ -23,10 +23,13 @@ class Record(BaseModel):
 class DomainOut(BaseModel):
     id: str
     name: str
-    state: Literal["pending", "verified"]
+    state: Literal["pending", "verified", "lapsed"]
+    """`lapsed`: its proof has been gone for seven days; what is published stays, and no new name is taken."""
     reason: str
     record: Record
     created_at: datetime
     created_by: str
     verified_at: datetime | None
     checked_at: datetime | None
+    missing_since: datetime | None
+    """Since when the proof of a verified domain was not found."""

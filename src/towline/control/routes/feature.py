@@ -11,6 +11,7 @@ from cryptography.x509 import DNSName, SubjectAlternativeName
 from towline.aio.tasks import TaskOwner
 from towline.control.authority.names import is_name, server_names
 from towline.control.domains.names import Ownership
+from towline.control.domains.rechecks import Rechecks
 from towline.control.domains.resolver import Resolver, Whereabouts, record_to
 from towline.control.domains.service import Domains
 from towline.control.logging import get_logger
@@ -53,6 +54,7 @@ class Gateway:
         self.domains = Domains(control.db, control.audit, self.resolver, self.ownership)
         self.routes = RouteService(control.db, control.audit, control.sealer, self.ownership)
         self.domains.also_when_changed.append(self.routes.domains_changed)
+        self.rechecks = Rechecks(self.domains, clock=control.clock)
         link_settings = LinkSettings(heartbeat_interval=settings.heartbeat_interval)
         self.sources = Sources(control.db, control.audit, fleet.clusters, fleet.links, self.routes, link_settings)
         self.intake = RouteIntake(
@@ -78,11 +80,13 @@ class Gateway:
         await self.registry.start()
         await self.intake.start()
         await self.upkeep.start()
+        await self.rechecks.start()
         if self._control.settings.gateway_domain:
             self._tasks.spawn("wildcard", self._say_where_names_lead())
 
     async def stop(self) -> None:
         await self._tasks.close()
+        await self.rechecks.stop()
         await self.upkeep.stop()
         await self.intake.stop()
         await self.sources.stop()

@@ -48,12 +48,17 @@ class Known:
     names: Mapping[str, str]
     """Of clusters by id."""
     gateways: Mapping[str, ClusterGateway] = field(default_factory=dict)
+    lapsed: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Domains that were verified: what has a name below them keeps it."""
 
     def verdict(self, row: PublishedRoute) -> Verdict:
         named = [name for target in row.targets if (name := self.names.get(target["cluster_id"], ""))]
         gateway = self.gateways.get(row.cluster_id or "")
         existing, appearing = (gateway.existing, gateway.appearing) if gateway else ("proposals", "automatic")
-        host_problem = self.ownership.problem(row.host, self.verified.get(row.org_id, ()), named)
+        verified = self.verified.get(row.org_id, ())
+        if row.claim == claim_of(key_of(row)):
+            verified = {*verified, *self.lapsed.get(row.org_id, ())}
+        host_problem = self.ownership.problem(row.host, verified, named)
         facts = Facts(
             source=row.source,
             decision=row.decision,
@@ -153,10 +158,12 @@ async def _settle(tx: Transaction, ownership: Ownership, wanted: Collection[str]
 async def look(tx: Transaction, ownership: Ownership, rows: Collection[PublishedRoute]) -> Known:
     """Read what rows are judged by."""
     ids = {target["cluster_id"] for row in rows for target in row.targets}
+    orgs = {row.org_id for row in rows}
     return Known(
         ownership=ownership,
         moment=await tx.now(),
-        verified=await domains.verified_by_org(tx, {row.org_id for row in rows}),
+        verified=await domains.verified_by_org(tx, orgs),
+        lapsed=await domains.verified_by_org(tx, orgs, domains.LAPSED),
         names=await repository.cluster_names(tx, ids),
         gateways=await repository.gateways(tx, {row.cluster_id for row in rows if row.cluster_id}),
     )

@@ -1,4 +1,4 @@
-"""Ports of the gateway are claimed like names: no two routes have one."""
+"""Ports of the gateway are claimed like names: no two routes have one. Domains are looked at again and again."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,6 +25,8 @@ def upgrade() -> None:
     with op.batch_alter_table("route", schema=None) as batch_op:
         batch_op.add_column(sa.Column("port_claim", sa.Integer(), nullable=True))
         batch_op.create_index("uq_route_port_claim", ["port_claim"], unique=True)
+    with op.batch_alter_table("domain", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("missing_since", sa.DateTime(timezone=True), nullable=True))
     _give_ports_out(op.get_bind())
 
 
