@@ -52,8 +52,9 @@ class RouteChecks:
         first: list[Awaitable[Light]] = [_state(row)]
         if host:
             first += [self.name(host), self._certificate(row, host)]
-        found = await asyncio.gather(*first, *(self._target(view, number) for number in range(len(row.targets))))
-        lights = [light for some in found for light in (some if isinstance(some, list) else [some])]
+        targets = asyncio.gather(*(self._target(view, number) for number in range(len(row.targets))))
+        found, reached = await asyncio.gather(asyncio.gather(*first), targets)
+        lights = [*found, *(light for some in reached for light in some)]
         return RouteCheck(route=row.name, host=row.host, ok=all(one.state == "ok" for one in lights), lights=lights)
 
     async def _certificate(self, row: PublishedRoute, host: str) -> Light:
