@@ -81,7 +81,7 @@ class StreamTransport(asyncio.Transport):
             return
         stream = self._stream
         self._mux.yamux.write(stream, data if type(data) is bytes else bytes(data))
-        self._mux.schedule()
+        self._mux.wrote()
         if stream.queued_bytes > self._high and not self._write_paused:
             self._write_paused = True
             stream.wants_room = True

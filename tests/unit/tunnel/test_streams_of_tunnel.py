@@ -9,6 +9,7 @@ from towline.aio.clock import SimulatedClock, settle
 from towline.aio.streams import Broken, ByteStream, EndedThere, pump
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.errors import TargetRefused, TunnelClosed
+from towline.tunnel.mux import EAGER_WRITES
 from towline.tunnel.transport import LINGER_TIMEOUT
 from towline.wire import streams, yamux_frames
 from towline.wire.yamux_frames import INITIAL_WINDOW_BYTES
@@ -217,6 +218,23 @@ async def test_writer_is_paused_and_resumed():
             await stream.read()
             await settle()
         assert writer.calls == ["pause", "resume"]
+
+
+async def test_much_that_is_written_in_one_turn_is_on_its_way_before_the_turn_ends():
+    async with memory_tunnel() as pair:
+        accepted = accepting(pair)
+        streams_there = [await pair.server.open_stream(TARGET) for _ in range(EAGER_WRITES)]
+        await settle()
+        sent = pair.agent.channel.sent
+        before = len(sent)
+        for one in accepted[:-1]:
+            one.transport.write(b"a short answer")
+        assert len(sent) == before
+        accepted[-1].transport.write(b"the last one")
+        assert len(sent) == before + 1
+        await settle()
+        assert len(sent) == before + 1
+        assert await streams_there[-1].read() == b"the last one"
 
 
 async def test_stalled_reader_costs_one_window():
