@@ -75,8 +75,9 @@ class EdgeOptions:
     api_idle_timeout: float = 60.0
     """Idle connections to our own API, which keeps them for longer than this."""
 
-    pool_idle_connections: int = 64
-    """Idle connections kept per target."""
+    pool_idle_connections: int = 256
+    """Idle connections kept per target: more than a busy target has requests at a time, as each one above it would
+    open a stream and a connection anew."""
 
     max_interim_answers: int = 16
     """1xx answers to one request before the upstream counts as broken."""
