@@ -200,7 +200,7 @@ def _from_file(path: Path | None) -> dict[str, Any]:
 
 def _from_pipeops(environment: Mapping[str, str]) -> dict[str, Any]:
     port = environment.get(PIPEOPS_PORT, "")
-    if not port:
+    if not port or port.startswith("tcp://"):  # which Kubernetes says of a service of the name "pipeops"
         return {}
     if not port.isascii() or not port.isdigit():
         raise SettingsError(f"variable {PIPEOPS_PORT}: it must be a port, not {port!r}")

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 from towline.agent.errors import SettingsError
+from towline.agent.settings import AgentSettings
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_LISTEN = f"{LOOPBACK}:8080"
@@ -28,6 +29,12 @@ class Address:
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
         return ipaddress.ip_address(self.host).is_loopback
+
+
+def wanted(settings: AgentSettings) -> Address | None:
+    """Return where the settings want the agent to listen; None for nowhere. Raises: SettingsError."""
+    text = settings.listen or (DEFAULT_LISTEN if settings.standalone else "")
+    return parse(text) if text else None
 
 
 def parse(text: str) -> Address:

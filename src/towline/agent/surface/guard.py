@@ -5,12 +5,15 @@ An endpoint that is not declared cannot be reached, and a handler runs only afte
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from towline.agent.errors import AgentError
 from towline.agent.surface import answers, parameters
@@ -23,7 +26,7 @@ from towline.agent.surface.tokens import LocalTokens
 
 SCHEME = "bearer "
 REALM = 'Bearer realm="towline-agent"'
-_BEGUN = "towline.begun"
+_BEGUN: web.RequestKey[bool] = web.RequestKey("begun", bool)
 
 _log = structlog.get_logger("towline.agent")
 
@@ -38,19 +41,37 @@ class Guard:
     tickets: Tickets
     loopback: bool
     statistics: Statistics = field(default_factory=Statistics)
+    running: set[asyncio.Task[Any]] = field(default_factory=set)
+    """Tasks of requests, for as long as they are answered."""
 
     @property
-    def middleware(self) -> web.Middleware:
+    def middleware(self) -> Middleware:
         """The middleware for aiohttp."""
 
         @web.middleware
         async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
             with self.statistics.request(request.method, _pattern(request)) as seen:
-                response = await self._answer(request, handler)
+                response = await self._owned(request, handler)
                 seen.status = response.status
                 return response
 
         return guarded
+
+    async def end(self, grace: float) -> None:
+        """End every request that does not end by itself within `grace` seconds: streams do not."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=grace)
+        for task in tuple(self.running):
+            task.cancel()
+
+    async def _owned(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self.running.add(task)
+        try:
+            return await self._answer(request, handler)
+        finally:
+            self.running.discard(task)
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -89,7 +110,7 @@ class Guard:
 
     def _right_of(self, request: web.Request, endpoint: Endpoint) -> Right:
         if endpoint.right is Right.OPEN:
-            return Right.OPEN
+            return self._offered(request)
         right = self._shown(request, endpoint)
         if right is Right.OPEN:
             raise SurfaceError(
@@ -100,10 +121,15 @@ class Guard:
             raise SurfaceError("forbidden", "this needs the token that operates; the one that was sent only reads")
         return right
 
+    def _offered(self, request: web.Request) -> Right:
+        """Return the right of a token that need not be there: who shows a good one is told more."""
+        header = request.headers.get("Authorization", "")
+        return self.tokens.right_of(header[len(SCHEME) :].strip()) if _is_bearer(header) else Right.OPEN
+
     def _shown(self, request: web.Request, endpoint: Endpoint) -> Right:
         """Return the right of what the caller shows."""
         header = request.headers.get("Authorization", "")
-        if header[: len(SCHEME)].lower() == SCHEME:
+        if _is_bearer(header):
             return self.tokens.right_of(header[len(SCHEME) :].strip())
         if header:
             raise SurfaceError("unauthenticated", "only `Authorization: Bearer` is taken")
@@ -147,6 +173,10 @@ def require_same_origin(origin: str | None, host: str) -> None:
     """Raises: SurfaceError: a page of another origin asks; none may."""
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise SurfaceError("cross_site", "pages of other origins may not ask this surface")
+
+
+def _is_bearer(header: str) -> bool:
+    return header[: len(SCHEME)].lower() == SCHEME
 
 
 def _name_of(host: str) -> str:

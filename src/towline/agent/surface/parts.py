@@ -9,6 +9,7 @@ from datetime import datetime
 from towline.agent.docker.engine import Engine
 from towline.agent.host.capabilities import Capabilities
 from towline.agent.host.inventory import Inventory
+from towline.agent.identity import Store
 from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.credentials import Credentials
 from towline.agent.kubernetes.inventory import KubernetesInventory
@@ -19,6 +20,8 @@ from towline.agent.surface.linkstate import LinkState
 from towline.agent.uplink.reports import Counts
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
+from towline.tunnel.dial import Route
+from towline.tunnel.session import LinkSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,13 @@ class Parts:
     link: LinkState
     counts: Counts
     started_at: datetime
+    store: Store
+    """Who this host is to a control plane; empty for a standalone agent that never joined."""
+    route: Callable[[], Route]
+    """How the control plane is reached. Raises IdentityError without an identity."""
+    session: Callable[[], LinkSession | None] = lambda: None
+    """The link that is up."""
     kubernetes: Kubernetes | None = None
-    """None when the settings switched it off."""
+    """A real agent always has both; None is for tests of what needs neither."""
     docker: Docker | None = None
     clock: Clock = field(default=REAL_CLOCK)

@@ -8,16 +8,17 @@ def one(request):
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
-from towline.agent.surface.endpoints import Right
+from towline.agent.surface.endpoints import Endpoint, Right
 from towline.agent.surface.errors import SurfaceError
 from towline.agent.surface.parts import Parts
+from towline.agent.surface.statistics import Statistics
 
 BODY_TIMEOUT = 30.0
 """Seconds for a whole body: it is small, and comes from the same host or through a port-forward."""
@@ -25,8 +26,8 @@ BODY_TIMEOUT = 30.0
 T = TypeVar("T")
 
 PARTS: web.AppKey[Parts] = web.AppKey("parts", Parts)
-CALLER = "towline.caller"
-VALUES = "towline.values"
+STATISTICS: web.AppKey[Statistics] = web.AppKey("statistics", Statistics)
+ENDPOINTS_SERVED: web.AppKey[Sequence[Endpoint]] = web.AppKey("endpoints", Sequence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +37,28 @@ class Caller:
     right: Right
 
 
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+VALUES: web.RequestKey[Mapping[str, Any]] = web.RequestKey("values", Mapping)
+
+
 def parts_of(request: web.Request) -> Parts:
     """Return what the agent has."""
     return request.app[PARTS]
 
 
+def statistics_of(request: web.Request) -> Statistics:
+    """Return the surface's counts; a long answer counts itself by `holding`."""
+    return request.app[STATISTICS]
+
+
 def caller_of(request: web.Request) -> Caller:
     """Return who calls."""
-    caller: Caller = request[CALLER]
-    return caller
+    return request[CALLER]
 
 
 def given(request: web.Request, name: str) -> Any:
     """Return a declared parameter, converted, or its default."""
-    values: Mapping[str, Any] = request[VALUES]
-    return values[name]
+    return request[VALUES][name]
 
 
 async def read_json(request: web.Request, kind: type[T]) -> T:

@@ -18,7 +18,7 @@ from towline.agent.surface.addresses import Address
 from towline.agent.surface.endpoints import Endpoint
 from towline.agent.surface.guard import Guard, note_begun
 from towline.agent.surface.parts import Parts
-from towline.agent.surface.requests import PARTS
+from towline.agent.surface.requests import ENDPOINTS_SERVED, PARTS, STATISTICS
 from towline.agent.surface.signing_in import TICKETS
 from towline.agent.surface.statistics import Statistics
 from towline.agent.surface.tickets import Tickets
@@ -39,11 +39,9 @@ IDLE_SECONDS = 30.0
 """Without a whole request head, before or between requests, after which a connection is closed."""
 LINGER_SECONDS = 2.0
 """For what is left of a body that nobody read."""
-STOP_SECONDS = 1.0
-"""For requests that run while the agent stops; streams end with it anyway."""
+STOP_SECONDS = 0.25
+"""For requests that run while the agent stops; what takes longer is a stream, and is cut."""
 BACKLOG = 128
-
-STATISTICS: web.AppKey[Statistics] = web.AppKey("statistics", Statistics)
 
 _log = structlog.get_logger("towline.agent")
 
@@ -69,6 +67,7 @@ class Surface:
         self._endpoints = endpoints
         self._starts = starts
         self._runner: web.AppRunner | None = None
+        self._guard: Guard | None = None
         self._listener: asyncio.Server | None = None
 
     def __repr__(self) -> str:
@@ -89,9 +88,9 @@ class Surface:
             max_headers=MOST_HEADERS,
             shutdown_timeout=STOP_SECONDS,
         )
-        await runner.setup()
         for start in self._starts:
             await start(app, self._parts)
+        await runner.setup()
         try:
             self._listener = await asyncio.get_running_loop().create_server(
                 self._connection, listen.host, listen.port, backlog=BACKLOG, reuse_address=True
@@ -106,6 +105,8 @@ class Surface:
         """End every connection and every stream. Safe to call twice."""
         if self._listener is not None:
             self._listener.close()
+        if self._guard is not None:
+            await self._guard.end(STOP_SECONDS)
         await self._owner.close()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -119,9 +120,10 @@ class Surface:
 
     def _application(self, listen: Address) -> web.Application:
         tickets = Tickets(self._parts.clock)
-        guard = Guard(_table(self._endpoints), self._tokens, tickets, listen.is_loopback, self.statistics)
+        self._guard = guard = Guard(_table(self._endpoints), self._tokens, tickets, listen.is_loopback, self.statistics)
         app = web.Application(middlewares=[guard.middleware], client_max_size=BODY_BYTES)
         app[PARTS], app[TICKETS], app[STATISTICS] = self._parts, tickets, self.statistics
+        app[ENDPOINTS_SERVED] = self._endpoints
         app.on_response_prepare.append(note_begun)
         for endpoint in self._endpoints:
             app.router.add_route(endpoint.method, endpoint.path, endpoint.handler)

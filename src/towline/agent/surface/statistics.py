@@ -31,6 +31,22 @@ class Statistics:
     """Requests by how long they took; the last one for everything above."""
     seconds: float = 0.0
     running: int = 0
+    live: Counter[str] = field(default_factory=Counter)
+    """What is held open now, by kind: `websocket`, `events`, `logs`."""
+    began: Counter[str] = field(default_factory=Counter)
+    """The same, since the surface began."""
+    cut: Counter[str] = field(default_factory=Counter)
+    """Of those, the ones that the agent ended because the other side was too slow."""
+
+    @contextlib.contextmanager
+    def holding(self, kind: str) -> Iterator[None]:
+        """Count something long for as long as it lasts."""
+        self.live[kind] += 1
+        self.began[kind] += 1
+        try:
+            yield
+        finally:
+            self.live[kind] -= 1
 
     @contextlib.contextmanager
     def request(self, method: str, path: str) -> Iterator[Seen]:

@@ -97,6 +97,20 @@ class LocalTokens:
         return Right.OPERATE if operates else Right.READ if reads else Right.OPEN
 
 
+def shown(settings: AgentSettings, *, operate: bool) -> str:
+    """Return a token of this host for the person who may read its file. Raises: SettingsError: there is none here."""
+    named = settings.operate_token_file if operate else settings.read_token_file
+    path = named or settings.state_folder / (OPERATE_FILE if operate else READ_FILE)
+    try:
+        return path.read_text("ascii").strip()
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"there is no {path}: it is made when the agent first runs with --listen or --standalone"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} cannot be read: {error}") from error
+
+
 def _source(named: Path | None, environment: Mapping[str, str], variable: str, own: Path) -> _Given | _File:
     if named is not None:
         return _File(named)
