@@ -124,7 +124,9 @@ class Sort(Generic[T]):
         """Make the row of an object."""
         metadata: Metadata = found.metadata  # type: ignore[attr-defined]
         labels = {sys.intern(name): value for name, value in (metadata.labels or {}).items()}
-        told: dict[str, Any] = {"name": metadata.name, **({"namespace": metadata.namespace} if metadata.namespace else {})}
+        told: dict[str, Any] = {"name": metadata.name}
+        if self.is_namespaced:
+            told["namespace"] = metadata.namespace
         told |= self.describe(found)
         told |= {"labels": labels, "created_at": described.moment(metadata.creation_timestamp)}
         if metadata.deletion_timestamp is not None:

@@ -83,7 +83,14 @@ async def test_pod_is_told_with_health_and_its_reason() -> None:
     assert told["healthy"] is False
     assert "CrashLoopBackOff" in told["reason"]
     assert told["containers"] == [
-        {"name": "app", "image": "shop:1", "state": "waiting", "reason": "CrashLoopBackOff", "ready": False, "restarts": 2}
+        {
+            "name": "app",
+            "image": "shop:1",
+            "state": "waiting",
+            "reason": "CrashLoopBackOff",
+            "ready": False,
+            "restarts": 2,
+        }
     ]
     assert (told["node"], told["ip"], told["phase"], told["ready"]) == ("n1", "10.1.2.3", "Running", 0)
     assert rows[0].containers == ("app",)

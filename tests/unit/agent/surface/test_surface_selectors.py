@@ -33,7 +33,8 @@ def test_selector_does_not_match(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        ",", "app=web,", ",app=web", "app=web,,tier", "app in web", "app in (web", "app)", "(app)", "app=a=b", "app=we b",
+        ",", "app=web,", ",app=web", "app=web,,tier", "app in web", "app in (web", "app)", "(app)", "app=a=b",
+        "app=we b",
         "-app", "app-=x", "app in (we b)", "app in (-x)", "a/b/c=x", "/name", "app>1", "!app=web", "app\n=x\n,", "äpp",
         "x" * 5000,
     ],
