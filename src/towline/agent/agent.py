@@ -138,6 +138,7 @@ class Agent:
             status=lambda: self.keeper.status,
             is_private=lambda: self.cluster_routes.is_private,
             routes=lambda: len(self.routes.book),
+            jobs_ended=lambda: self.runner.ended,
         )
         self.reports = Reports(
             meter=Meter(state),

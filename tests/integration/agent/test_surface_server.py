@@ -348,6 +348,19 @@ async def test_nothing_that_a_caller_sends_is_logged(surface: Served) -> None:
     assert not logs
 
 
+async def test_broken_request_is_not_quoted_in_any_log(
+    surface: Served, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level("DEBUG")
+    with structlog.testing.capture_logs() as logs:
+        for broken in (f"GET /ws?ticket={surface.read} HTTP/9.x", f"GET / HTTP/1.1\r\nAuthori zation: {surface.read}"):
+            assert b" 400 " in (await raw(surface, f"{broken}\r\nHost: localhost\r\n\r\n".encode())).split(b"\r\n")[0]
+
+    said = "".join((*map(str, logs), *(str(each.__dict__) for each in caplog.records), *capfd.readouterr()))
+    assert surface.read not in said
+    assert [each["event"] for each in logs] == ["local request cannot be read"] * 2
+
+
 async def test_streams_end_with_the_surface(played: Served) -> None:
     async with played.client.get(f"{played.url}/endless", headers=played.reader) as got:
         assert await got.content.readany() == b"begun"

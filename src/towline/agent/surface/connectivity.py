@@ -53,7 +53,7 @@ class Trials:
     async def _try_all(self) -> dict[str, Any]:
         parts = self._parts
         checks, plane, cluster, engine = await asyncio.gather(
-            doctor.examine(parts.settings),
+            _checks(parts),
             _in_time(self._control_plane()),
             _in_time(probes.kubernetes(parts)),
             _in_time(probes.docker(parts)),
@@ -62,7 +62,7 @@ class Trials:
         return {
             "timestamp": parts.clock.now().isoformat(timespec="milliseconds"),
             "connectivity": {name: each.shown() for name, each in found.items()},
-            "well": all(each.latencies or not each.configured for each in found.values()),
+            "well": all(each.is_well for each in found.values()),
             "checks": msgspec.to_builtins(checks),
         }
 
@@ -76,6 +76,14 @@ class Trials:
             return Found(configured=bool(self._parts.settings.server), error=str(error))
         chosen = self._parts.counts.status().server or urls[0]
         return await probes.control_plane(chosen, route)
+
+
+async def _checks(parts: Parts) -> list[doctor.Check]:
+    try:
+        async with asyncio.timeout(TRY_SECONDS):
+            return await doctor.examine(parts.settings)
+    except TimeoutError:
+        return [doctor.Check(name="doctor", ok=False, text=f"it did not end within {TRY_SECONDS:g} seconds")]
 
 
 async def _in_time(trial: Awaitable[Found]) -> Found:

@@ -100,6 +100,10 @@ def _containers(scene: Scene) -> Samples:
     return _one(len(docker.inventory.snapshot().containers)) if docker is not None else ()
 
 
+def _jobs_ended(scene: Scene) -> Samples:
+    return [(key, float(count)) for key, count in sorted(scene.parts.counts.jobs_ended().items())]
+
+
 def _requests(scene: Scene) -> Samples:
     counts = sorted(scene.seen.requests.items())
     return [((method, path, str(status)), float(count)) for (method, path, status), count in counts]
@@ -142,6 +146,10 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         "towline_agent_jobs_running", "gauge", "Jobs that run.", lambda s: _one(s.parts.counts.jobs_running())
+    ),
+    Figure(
+        "towline_agent_jobs_ended", "counter", "Jobs that ended, by kind and outcome.", _jobs_ended,
+        ("kind", "outcome"),
     ),
     Figure(
         "towline_agent_routes", "gauge", "Routes that this host or cluster asks for.",

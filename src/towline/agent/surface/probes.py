@@ -46,12 +46,17 @@ class Found:
     tls: dict[str, Any] | None = None
     proxy: str = ""
 
+    @property
+    def is_well(self) -> bool:
+        """Whether it works, or is not there to be used."""
+        return not self.configured or (bool(self.latencies) and not self.error)
+
     def shown(self) -> dict[str, Any]:
         """Return it as the endpoint answers it, in milliseconds."""
         return {
             "configured": self.configured,
             "reachable": bool(self.latencies),
-            "status": "healthy" if self.latencies else "unreachable" if self.configured else "not configured",
+            "status": self._status(),
             "address": self.address,
             "latency_ms": self._latency(),
             "dns": self.dns,
@@ -59,6 +64,13 @@ class Found:
             "proxy": self.proxy,
             "error": self.error,
         }
+
+    def _status(self) -> str:
+        if not self.configured:
+            return "not configured"
+        if not self.latencies:
+            return "unreachable"
+        return "degraded" if self.error else "healthy"
 
     def _latency(self) -> dict[str, Any] | None:
         if not self.latencies:

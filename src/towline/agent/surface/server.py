@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from towline.agent.errors import StorageError
-from towline.agent.surface import catalogue
+from towline.agent.surface import catalogue, quiet
 from towline.agent.surface.addresses import Address
 from towline.agent.surface.endpoints import Endpoint
 from towline.agent.surface.guard import Guard, note_begun
@@ -79,6 +79,7 @@ class Surface:
         self._runner = runner = web.AppRunner(
             app,
             access_log=None,  # addresses hold tickets
+            logger=quiet.logger(),
             handle_signals=False,
             handler_cancellation=True,
             keepalive_timeout=IDLE_SECONDS,

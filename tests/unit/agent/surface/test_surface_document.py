@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import schemathesis
 
 from towline.agent.surface.catalogue import ENDPOINTS
 from towline.agent.surface.document import document
@@ -32,6 +33,10 @@ def test_endpoint_is_described_with_an_example_that_fits(endpoint: Endpoint) -> 
     assert names == set(re.findall(r"\{(\w+)\}", endpoint.path))
     assert bool(made["security"]) is (endpoint.right is not Right.OPEN)
     assert {"400", "503"} <= made["responses"].keys()
+
+
+def test_document_is_openapi() -> None:
+    schemathesis.openapi.from_dict(document(ENDPOINTS)).validate()
 
 
 def test_open_paths_are_health_alone() -> None:
