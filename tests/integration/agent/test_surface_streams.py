@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -17,7 +18,8 @@ from tests.support.scripted_agent import until
 from tests.support.small_api import SmallApi, pod
 from tests.support.surface import Served, make_parts, served
 
-from towline.agent.surface import events, live, websocket
+from towline.agent.policy import KubernetesRules, LocalPolicy
+from towline.agent.surface import events, lasting, live, websocket
 from towline.agent.surface.linkstate import Standing
 from towline.agent.surface.live import LIVE, Live
 from towline.agent.surface.ring import Ring
@@ -241,6 +243,22 @@ async def test_pod_that_goes_is_told(api: SmallApi, surface: Served) -> None:
         api.cut_logs()
 
         assert (await reader.next("source")).data == {"source": "web/a/app", "text": "is gone"}
+
+
+async def test_stream_says_why_it_ends(api: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lasting, "RECHECK_INTERVAL", 0.05)
+    api.put("pods", pod("a"))
+    made = make_parts(tmp_path / "agent", cluster=api.material)
+    now = [made.policy()]
+    async with (
+        served(dataclasses.replace(made, policy=lambda: now[0])) as surface,
+        listening(surface, f"{LOGS}?namespace=web") as reader,
+    ):
+        await until(lambda: bool(api.log_connections))
+        now[0] = LocalPolicy(kubernetes=KubernetesRules(namespaces=("shop",)))
+
+        assert "namespace web" in (await reader.next("ended")).data["reason"]
+        await until(lambda: not api.log_connections)
 
 
 async def test_container_that_begins_anew_goes_on_without_a_word_of_missing_lines(

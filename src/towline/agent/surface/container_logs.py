@@ -10,6 +10,7 @@ import msgspec
 from towline.agent.streams.logs import LogServer, Wanted
 from towline.agent.streams.refusal import Refused
 from towline.agent.surface.errors import SurfaceError, unavailable
+from towline.agent.surface.lasting import while_allowed
 from towline.agent.surface.log_sinks import LogSink
 from towline.agent.surface.parts import Docker, Parts
 from towline.aio.streams import CHUNK_BYTES, EndedThere
@@ -37,12 +38,16 @@ async def check(parts: Parts, docker: Docker, target: streams.Logs) -> None:
 async def send(parts: Parts, docker: Docker, target: streams.Logs, sink: LogSink) -> None:
     """Send logs until they end. Raises: as `check`. ConnectionError: the client is gone."""
     caller = _Caller(sink)
+    await while_allowed(lambda: parts.policy().require("logs"), _serve(parts, docker, target, caller))
+    if caller.failure is not None:
+        raise ConnectionResetError(caller.failure)
+
+
+async def _serve(parts: Parts, docker: Docker, target: streams.Logs, caller: _Caller) -> None:
     try:
         await LogServer(docker.engine, parts.policy, parts.clock).serve(caller, target)
     except Refused as error:
         raise _refused(error) from error
-    if caller.failure is not None:
-        raise ConnectionResetError(caller.failure)
 
 
 def _refused(error: Refused) -> SurfaceError:

@@ -16,7 +16,7 @@ from aiohttp import web
 from towline.agent.surface.endpoints import Endpoint, Parameter, Right
 from towline.agent.surface.errors import bad_parameter
 from towline.agent.surface.feed import KINDS, Feed
-from towline.agent.surface.lasting import cut, until_disconnected
+from towline.agent.surface.lasting import cut, outcome
 from towline.agent.surface.live import live_of
 from towline.agent.surface.requests import given
 from towline.agent.surface.ring import Ring
@@ -64,15 +64,19 @@ class EventStream:
             raise ConnectionResetError("the client does not take its events") from error
 
     async def while_beating(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something that writes, with a comment whenever nothing was written for a while. Raises: what it raises."""
+        """Do something that writes, with a comment whenever nothing was written for a while.
+
+        Raises: AgentError: what the work raised. ConnectionError: the client is gone.
+        """
         async with TaskOwner("event stream") as owner:
-            task = owner.spawn("work", until_disconnected(work))
+            task = owner.spawn("work", outcome(work))
             while not task.done():
                 written = self._written
                 await asyncio.wait({task}, timeout=HEARTBEAT_INTERVAL)
                 if not task.done() and written == self._written:
                     await self.write(HEARTBEAT)
-            task.result()
+            if (failure := task.result()) is not None:
+                raise failure
 
     async def tell(self, kind: str, payload: Any) -> None:
         """Send an event that no id belongs to. Raises: as `write`."""

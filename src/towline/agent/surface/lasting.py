@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import web
 
+from towline.agent.errors import AgentError
 from towline.agent.surface.requests import statistics_of
 from towline.aio.tasks import TaskOwner
 
@@ -22,17 +22,24 @@ async def while_allowed(check: Callable[[], object], work: Coroutine[Any, Any, N
     Raises: what the work raises, and what the check raises when the policy was narrowed meanwhile.
     """
     async with TaskOwner("local stream") as owner:
-        task = owner.spawn("work", until_disconnected(work))
+        task = owner.spawn("work", outcome(work))
         while not task.done():
             await asyncio.wait({task}, timeout=RECHECK_INTERVAL)
             if not task.done():
                 check()
-        task.result()
+        if (failure := task.result()) is not None:
+            raise failure
 
 
-async def until_disconnected(work: Coroutine[Any, Any, None]) -> None:
-    with contextlib.suppress(ConnectionError):  # the client has what it wanted, or has gone
+async def outcome(work: Coroutine[Any, Any, None]) -> AgentError | None:
+    """Do something. Returns: why it could not go on; None when it is done, or its client is gone."""
+    try:
         await work
+    except ConnectionError:
+        return None
+    except AgentError as error:
+        return error
+    return None
 
 
 def cut(request: web.Request, kind: str) -> None:

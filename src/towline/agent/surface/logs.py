@@ -9,9 +9,10 @@ from typing import Any
 
 from aiohttp import web
 
+from towline.agent.errors import AgentError
 from towline.agent.surface import container_logs
 from towline.agent.surface.endpoints import Endpoint, Kind, Parameter, Right
-from towline.agent.surface.errors import SurfaceError, bad_parameter
+from towline.agent.surface.errors import SurfaceError, bad_parameter, translated
 from towline.agent.surface.events import EventStream
 from towline.agent.surface.live import Live, live_of
 from towline.agent.surface.log_sinks import EventSink, LogSink
@@ -100,7 +101,12 @@ async def logs(request: web.Request) -> web.StreamResponse:
         subscription = await subscribe(live, caller_of(request).right, asked)
         stream = EventStream(request, "logs")
         begun = await stream.begin()
-        await stream.while_beating(subscription.run(EventSink(stream)))
+        reason = "the log has ended"
+        try:
+            await stream.while_beating(subscription.run(EventSink(stream)))
+        except AgentError as error:
+            reason = translated(error).message
+        await stream.tell("ended", {"reason": reason})
         return begun
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 from towline.agent.errors import KubernetesError, PolicyRefused
 from towline.agent.kubernetes.api import Answer
-from towline.agent.streams.log_lines import Line
+from towline.agent.streams.log_lines import CUT_NOTE, Line
 from towline.agent.streams.log_sieve import Sieve
 from towline.agent.streams.log_times import PREFIX_BYTES, STAMP_BYTES, BadMoment, stamp
 from towline.agent.surface import cluster
@@ -37,6 +37,7 @@ LONGEST_PAUSE = 5.0
 """Seconds between two attempts to read a container's log; a change of its pod ends the pause."""
 LINE_BYTES = 64 * 1024
 """Of one line, as for containers of Docker; the rest of a longer one is left out."""
+MOST_WORDS = LINE_BYTES - PREFIX_BYTES - 1
 ALL = -1
 
 GONE = "is gone"
@@ -94,7 +95,9 @@ def _line(text: bytes) -> Line | None:
             moment = stamp(moment.decode("ascii", "replace"))
         except BadMoment:
             return None
-    return streams.STDOUT, moment + b" " + words[: LINE_BYTES - PREFIX_BYTES] + b"\n"
+    if len(words) > MOST_WORDS:
+        return streams.STDOUT, moment + b" " + words[: MOST_WORDS - len(CUT_NOTE)] + CUT_NOTE
+    return streams.STDOUT, moment + b" " + words + b"\n"
 
 
 class PodLogs:
