@@ -151,7 +151,8 @@ def agent_surface() -> str:
         "[the OpenAPI document](agent-openapi.json).\n\n"
     )
     parts = [text, table(("Method", "Path", "Asks for the right", "What it does"), rows), "\n## Examples\n\n"]
-    parts.append("```sh\nURL=http://127.0.0.1:8080\nTOKEN=$(towline agent token)\n\n")
+    parts.append("```sh\nURL=http://127.0.0.1:8080\n# where reading is enough: towline agent token\n")
+    parts.append("TOKEN=$(towline agent token --operate)\n\n")
     parts += [f"curl -sS {each.curl}\n" for each in ENDPOINTS]
     return page("The agent's own surface", "".join([*parts, "```\n"]))
 
