@@ -222,7 +222,9 @@ async def test_pages_show_what_the_api_says_and_change_it(control_app: ControlAp
     page = (await ada.get("/alerts")).text
     assert "&lt;b&gt;it&lt;/b&gt; crashes" in page and "Nobody is told yet" in page
     form = {"kind": "webhook", "name": "hook", "url": WEBHOOK["url"]}
-    made = (await ada.post("/alerts/channels", data=form)).text
+    answer = await ada.post("/alerts/channels", data=form)
+    made = answer.text
+    assert answer.headers["cache-control"] == "no-store"
     assert "The secret of hook" in made and "tww_" in made and "very-secret-path" not in made
     again = (await ada.post("/alerts/channels", data=form)).text
     assert "a channel named hook exists already" in again and "tww_" not in again

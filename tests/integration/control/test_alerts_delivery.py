@@ -15,6 +15,7 @@ from tests.support.alert_receivers import Hook, Mails, Posted, mailbox, webhook
 from tests.support.control_app import ControlApp, running_control
 from tests.support.scripted_agent import ScriptedAgent, enrolled, link_listener, until
 
+from towline.control import logging
 from towline.control.access.permissions import Role
 from towline.control.alerts import delivery, outbox
 from towline.control.alerts.models import AlertChannel, AlertMessage
@@ -182,6 +183,26 @@ async def test_the_test_button_says_what_the_mail_server_said(database_url: str,
         tested = await hook.next()
         check_signature(tested)
         assert tested.json["type"] == "alert.test"
+
+
+async def test_nothing_secret_of_a_channel_is_logged(
+    database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.configure("debug", "json")
+    async with webhook() as hook, mailbox() as mails, running_control(
+        database_url, tmp_path, start=False, **LOOPBACK
+    ) as app:  # fmt: skip
+        ada = await channels(app, hook, mails)
+        hook.statuses += [200, 500]
+        target = {"kind": "webhook", "url": "http://127.0.0.1:1/very-secret-path", "secret": SECRET}
+        made = await ada.post("/api/v1/alert-channels", json={"name": "gone", "target": target})
+        assert made.status_code == 201
+        for name in ("hook", "hook", "gone", "mail"):
+            await ada.post(f"/api/v1/alert-channels/{name}/test")
+    said = capsys.readouterr()
+    assert "alert not sent" in said.err
+    for secret in ("very-secret-path", SECRET):
+        assert secret not in said.err + said.out
 
 
 async def test_a_channel_that_is_switched_off_gets_nothing(database_url: str, tmp_path: Path) -> None:

@@ -161,10 +161,13 @@ async def _channels(
     made_name: str = "", made_secret: str = "",
 ) -> Response:  # fmt: skip
     found = (await api.list_channels(request, access)).items
-    return _page(
+    page = _page(
         request, access, "channels", notices=notices, channels=found, typed=typed or {}, made_name=made_name,
         made_secret=made_secret,
     )  # fmt: skip
+    if made_secret:
+        page.headers["Cache-Control"] = "no-store"
+    return page
 
 
 def _page(request: Request, access: Access, tab: str, **context: Any) -> Response:
