@@ -11,6 +11,13 @@ from pathlib import Path
 
 # Below the range from which Linux takes ports for outgoing connections, so that nobody grabs one in between.
 PORT_RANGE = range(20_000, 30_000)
+FIXED_PORTS = frozenset([*range(22_379, 22_400), *range(26_443, 26_460)])
+"""Of the clusters of the test bed: their etcd, their API servers, the metrics server."""
+WORKERS = 4
+"""Test processes side by side that choose out of different ports; more of them share."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_PORTS = PORT_RANGE[_WORKER % WORKERS :: WORKERS]
+_given: set[int] = set()
 PORT_ATTEMPTS = 200
 POLL_INTERVAL = 0.05
 STOP_TIMEOUT = 15.0
@@ -22,14 +29,20 @@ class DidNotStart(RuntimeError):
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Find a port that nobody listens on. Another process may still take it first."""
+    """Find a port that nobody listens on, none twice: who asks for several listens on them later.
+
+    Tests that run side by side choose out of different ports. Strangers may still take one first.
+    """
     for _ in range(PORT_ATTEMPTS):
-        port = random.choice(PORT_RANGE)
+        port = random.choice(_PORTS)
+        if port in _given or port in FIXED_PORTS:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind((host, port))
             except OSError:
                 continue
+            _given.add(port)
             return port
     raise DidNotStart(f"no free port on {host} after {PORT_ATTEMPTS} attempts")
 
