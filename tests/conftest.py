@@ -4,7 +4,6 @@ Fixtures of Towline's own (a control plane, an agent, a tunnel) live in tests/su
 """
 
 import os
-import secrets
 import signal
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
@@ -151,9 +150,8 @@ def postgres_server(pytestconfig: pytest.Config) -> postgres.Server:
 @pytest.fixture
 def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     """A fresh, empty PostgreSQL database, gone after the test."""
-    name = f"towline_{secrets.token_hex(8)}"
-    yield postgres.create_database(postgres_server, name)
-    postgres.drop_database(postgres_server, name)
+    with postgres.passing_database(postgres_server) as name:
+        yield postgres_server.url(name)
 
 
 @pytest.fixture(params=DATABASES)
@@ -176,18 +174,16 @@ def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def prepared_postgres(postgres_server: postgres.Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of a PostgreSQL database with today's schema, to copy."""
-    name = f"towline_{secrets.token_hex(8)}"
-    prepared.migrate(postgres.create_database(postgres_server, name), tmp_path_factory.mktemp("prepared"))
-    yield name
-    postgres.drop_database(postgres_server, name)
+    with postgres.passing_database(postgres_server) as name:
+        prepared.migrate(postgres_server.url(name), tmp_path_factory.mktemp("prepared"))
+        yield name
 
 
 @pytest.fixture
 def prepared_postgres_url(postgres_server: postgres.Server, prepared_postgres: str) -> Iterator[str]:
     """A PostgreSQL database with today's schema and nothing else, gone after the test."""
-    name = f"towline_{secrets.token_hex(8)}"
-    yield postgres.create_database(postgres_server, name, template=prepared_postgres)
-    postgres.drop_database(postgres_server, name)
+    with postgres.passing_database(postgres_server, template=prepared_postgres) as name:
+        yield postgres_server.url(name)
 
 
 @pytest.fixture(params=DATABASES)

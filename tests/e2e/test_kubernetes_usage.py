@@ -83,13 +83,8 @@ def test_who_may_not_read_the_metrics_gets_none(stack: Stack, measured: User) ->
 @pytest.mark.browser
 def test_pages_show_what_nodes_and_pods_use(stack: Stack, measured: User, chromium_path: str) -> None:
     wait_for(lambda: is_told(stack, measured), "the agent to tell what nodes use", MEASURED)
-    address = f"http://127.0.0.1:{stack.port}"
-    with browser.launched(chromium_path) as chromium, browser.window(chromium, address) as window:
-        page = window.open("/signin")
-        page.get_by_label("User name").fill("max")
-        page.get_by_label("Password").fill(PASSWORD)
-        page.get_by_role("button", name="Sign in").click()
-        page.wait_for_url("**/fleet")
+    with browser.launched(chromium_path) as chromium, browser.window(chromium, stack.plain_url) as window:
+        page = window.sign_in("max")
         window.open(f"/clusters/{CLUSTER}")
         expect(page.locator("#kube-size")).to_contain_text(re.compile(r"CPU\s*\d+\.\d of \d+\.\d cores"))
         expect(page.locator("#kube-size")).not_to_contain_text("serves no metrics")

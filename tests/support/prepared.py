@@ -5,7 +5,7 @@ Tests of migrations, and of the first start, take an empty database instead: `da
 
 import asyncio
 import shutil
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from towline.control import schema
@@ -17,19 +17,8 @@ FILE = "towline.sqlite"
 
 def migrate(url: str, folder: Path) -> None:
     """Bring an empty database to today's schema. The loop is another thread's: a test may have its own here."""
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(_migrate(url, folder))
-        except BaseException as error:
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failed:
-        raise failed[0]
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        thread.submit(asyncio.run, _migrate(url, folder)).result()
 
 
 async def _migrate(url: str, folder: Path) -> None:

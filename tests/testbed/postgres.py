@@ -1,5 +1,6 @@
 """A PostgreSQL server of the test bed's own, on a free loopback port, and fresh databases in it."""
 
+import contextlib
 import os
 import pwd
 import re
@@ -7,6 +8,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +175,17 @@ def drop_database(server: Server, name: str) -> None:
     if not NAME_PATTERN.fullmatch(name):
         raise ValueError(f"not a database name: {name!r}")
     execute(server, f"DROP DATABASE IF EXISTS {name} WITH (FORCE);")
+
+
+@contextlib.contextmanager
+def passing_database(server: Server, *, template: str = "template0") -> Iterator[str]:
+    """A database for as long as the block lasts, empty or a copy as in `create_database`. Gives: its name."""
+    name = f"towline_{secrets.token_hex(8)}"
+    create_database(server, name, template=template)
+    try:
+        yield name
+    finally:
+        drop_database(server, name)
 
 
 def dump(server: Server, name: str) -> str:

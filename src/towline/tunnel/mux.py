@@ -85,9 +85,8 @@ class Mux:
         self._writes += 1
         if self._writes >= EAGER_WRITES and not self._is_telling:
             self.flush()
-        elif not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._end_turn)
+        else:
+            self.schedule()
 
     def receive(self, data: memoryview) -> None:
         """Take bytes from the channel."""
