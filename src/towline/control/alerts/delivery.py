@@ -40,14 +40,23 @@ class Delivery:
         self._owner = owner
 
     async def deliver(self) -> int:
-        """Send what is due, of each channel one. Returns: how many were tried."""
+        """Send what is due, of each channel one. Returns: how many were tried.
+
+        However it ends, nothing of it goes on: a failed or cancelled try waits for those beside it.
+        Raises: ApiError, DBAPIError: after all were tried.
+        """
         async with self._db.read() as tx:
             pause = await outbox.next_moment(tx)
         if pause is None or pause > 0:
             return 0
         async with self._db.begin() as tx:
             taken = await outbox.claim(tx, owner=self._owner, lease=LEASE, most=AT_ONCE)
-        await asyncio.gather(*(self._one(message, channel) for message, channel in taken))
+        ends = await asyncio.gather(
+            *(self._one(message, channel) for message, channel in taken), return_exceptions=True
+        )  # fmt: skip
+        for error in ends:
+            if isinstance(error, BaseException):
+                raise error
         return len(taken)
 
     def target_of(self, channel: AlertChannel) -> Target:

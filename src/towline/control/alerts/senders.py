@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from collections.abc import Collection
+from email.message import EmailMessage
 from functools import cached_property
 from urllib.parse import urlsplit
 
@@ -95,14 +97,27 @@ class Sender:
                 use_tls=target.security == "tls", start_tls=target.security == "starttls", tls_context=self._trust,
                 timeout=MAIL_TIMEOUT, local_hostname=socket.gethostname(),
             )  # fmt: skip
-            async with client:
-                refused, _ = await client.send_message(made)
+            refused = await _hand_over(client, made)
         except aiosmtplib.SMTPException as error:
             raise SendFailed(_smtp_words(error)) from error
         except OSError as error:
             raise SendFailed(f"it cannot be reached: {error.strerror or type(error).__name__}") from error
         if refused:
             raise SendFailed(f"the mail server took it, and not for {', '.join(sorted(refused))}")
+
+
+async def _hand_over(client: aiosmtplib.SMTP, mail: EmailMessage) -> Collection[str]:
+    """Send a mail, and say goodbye unless time is up or the server stops: one that hangs would not answer that either.
+
+    Returns: who was refused.
+    """
+    async with client:
+        try:
+            refused, _ = await client.send_message(mail)
+        except asyncio.CancelledError:
+            client.close()
+            raise
+    return refused
 
 
 async def _connected(address: str, port: int) -> socket.socket:
