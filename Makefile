@@ -9,6 +9,8 @@ ARGS ?=
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 SYSTEM_PARTS := docker or postgres or browser or proxies or registry or kubernetes or root or soak
+# Tests start hundreds of short-lived processes: what each of them would compile again costs minutes.
+unexport PYTHONDONTWRITEBYTECODE
 TYPED := src/towline tests/testbed tests/conftest.py scripts
 
 help: ## show this list

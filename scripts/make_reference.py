@@ -5,6 +5,7 @@ Run by `make docs`. The pages are generated, so that nothing in them can differ 
 
 import asyncio
 import inspect
+import json
 import re
 import sys
 import tempfile
@@ -111,7 +112,49 @@ def metrics() -> str:
     with tempfile.TemporaryDirectory() as folder:
         rows = asyncio.run(families(Path(folder)))
     text = "The server answers `/metrics` for Prometheus: to loopback, or to a bearer token that may see clusters.\n\n"
-    return page("Metrics", text + table(("Name", "Type", "Labels", "Meaning"), rows))
+    own = (
+        "\n## Of the agent\n\nAn agent that listens answers `/metrics` to a bearer of its local token; see "
+        "[the agent's own surface](../how-to/agent-surface.md).\n\n"
+    )
+    head = ("Name", "Type", "Labels", "Meaning")
+    return page("Metrics", text + table(head, rows) + own + table(head, agent_families()))
+
+
+def agent_families() -> list[tuple[str, ...]]:
+    """Return name, type, labels and meaning of every family of the agent."""
+    from towline.agent.surface.figures import FIGURES, REQUEST_SECONDS
+
+    rows = [
+        (f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.about) for each in FIGURES
+    ]
+    name, about = REQUEST_SECONDS
+    return sorted([*rows, (f"`{name}`", "histogram", "", about)])
+
+
+def agent_document() -> str:
+    """Return the OpenAPI document of the agent's own surface."""
+    from towline.agent.surface.catalogue import ENDPOINTS
+    from towline.agent.surface.document import document
+
+    return json.dumps(document(ENDPOINTS), indent=2, ensure_ascii=False) + "\n"
+
+
+def agent_surface() -> str:
+    """Return the page of the agent's own surface."""
+    from towline.agent.surface.catalogue import ENDPOINTS
+
+    rights = ("nobody", "read", "operate")
+    rows = [(each.method, f"`{each.path}`", rights[each.right], each.summary) for each in ENDPOINTS]
+    text = (
+        "What an agent that listens answers on its own host or in its own cluster; how to reach it: "
+        "[the agent's own surface](../how-to/agent-surface.md). Shapes are in "
+        "[the OpenAPI document](agent-openapi.json).\n\n"
+    )
+    parts = [text, table(("Method", "Path", "Asks for the right", "What it does"), rows), "\n## Examples\n\n"]
+    parts.append("```sh\nURL=http://127.0.0.1:8080\n# where reading is enough: towline agent token\n")
+    parts.append("TOKEN=$(towline agent token --operate)\n\n")
+    parts += [f"curl -sS {each.curl}\n" for each in ENDPOINTS]
+    return page("The agent's own surface", "".join([*parts, "```\n"]))
 
 
 async def families(folder: Path) -> list[tuple[str, ...]]:
@@ -217,6 +260,8 @@ PAGES = {
     "metrics.md": metrics,
     "cli.md": command_line,
     "api.md": api,
+    "agent-surface.md": agent_surface,
+    "agent-openapi.json": agent_document,
 }
 
 

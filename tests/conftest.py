@@ -3,6 +3,7 @@
 Fixtures of Towline's own (a control plane, an agent, a tunnel) live in tests/support, not here.
 """
 
+import logging
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
@@ -26,6 +27,7 @@ UNIT = Path(__file__).parent / "unit"
 LEFT_OUT = pytest.StashKey[dict[str, Missing]]()
 # Runs that go on at the same time take different networks, as well as chance allows; see `PRIVATE_NETWORK`.
 PRIVATE_NETWORKS = 50
+CACHED = "cache_logger_on_first_use"
 DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.postgres))
 
 
@@ -93,11 +95,19 @@ def pytest_runtest_teardown() -> None:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """Undo what a test did to the log of this process: `capture_logs` of a later test would see nothing."""
-    before = structlog.get_config()
+def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Undo what a test did to the log of this process: `capture_logs` of a later test would see nothing.
+
+    That holds for loggers of modules too, which would keep what was configured when they were first used.
+    """
+    before, configure = structlog.get_config(), structlog.configure
+    root = logging.getLogger()
+    level = root.level
+    monkeypatch.setattr(structlog, "configure", lambda **words: configure(**words | {CACHED: False}))
     yield
-    structlog.configure(**before)
+    configure(**before)
+    root.setLevel(level)
+    root.handlers[:] = [one for one in root.handlers if type(one) is not logging.StreamHandler]  # pytest's are more
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

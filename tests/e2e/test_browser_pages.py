@@ -22,12 +22,13 @@ FAILED = "/clusters/warehouse-hamburg-storage/deployments/shop"
 GOOD = "/clusters/edge-1/deployments/shop"
 PLACES = (
     "/fleet", "/deployments", "/jobs", "/access?tab=tokens", "/settings", "/search?q=shop",
-    "/routes", "/domains", "/certificates", "/clusters/edge-1",
+    "/routes", "/domains", "/certificates", "/alerts", "/alerts/rules", "/alerts/silences", "/clusters/edge-1",
 )  # fmt: skip
 PAGES = (
     *PLACES, "/fleet/join", "/fleet/join/kubernetes", "/clusters/edge-1/settings", "/clusters/edge-2",
     "/deployments/new?sample=1", GOOD, FAILED, f"{GOOD}/edit", f"{FAILED}/revisions", f"{FAILED}/revisions/2",
     f"{GOOD}/settings", "/access", "/access?tab=join", "/audit", "/routes/new", "/clusters/edge-1/routes",
+    "/alerts/channels",
 )  # fmt: skip
 NEEDS_AGENT = (f"{GOOD}/logs", f"{GOOD}/terminal")
 FAST_SECONDS = 0.1
@@ -128,6 +129,8 @@ ACTIONS = {
     "/routes": {"Publish a service": Role.DEPLOYER},
     "/domains": {"Add a domain": Role.ADMIN},
     "/certificates": {"Upload a certificate": Role.ADMIN},
+    "/alerts": {"Silence…": Role.OPERATOR},
+    "/alerts/rules": {"Change…": Role.ADMIN, "Channels": Role.ADMIN},
 }
 
 

@@ -173,7 +173,12 @@ def _run(client: Client, command: Command, namespace: str) -> subprocess.Complet
     return client.program(*argv, stdin=stdin, timeout=90)
 
 
+# kubectl 1.32 may read the API server's first, empty message of a stream before it has made that stream; it says so.
+_EARLY_MESSAGE = re.compile(r"^E\d{4} .* websocket\.go:\d+\] Unknown stream id \d, discarding message\n", re.MULTILINE)
+
+
 def _normal(text: str, rules: tuple[str, ...], namespaces: tuple[str, str]) -> str:
+    text = _EARLY_MESSAGE.sub("", text)
     if namespaces[0] != namespaces[1]:
         text = text.replace(namespaces[0], "NS").replace(namespaces[1], "NS")
     for rule in rules:

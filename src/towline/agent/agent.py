@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 import towline
-from towline.agent import policy, status, update, updating
+from towline.agent import arriving, policy, status, update, updating
 from towline.agent.bundles import BundleStore
 from towline.agent.docker import compose
 from towline.agent.docker.engine import Engine, find_host
@@ -38,6 +38,8 @@ from towline.agent.settings import AgentSettings
 from towline.agent.streams.kube_service import KubeServiceServer
 from towline.agent.streams.router import StreamRouter
 from towline.agent.streams.servers import servers
+from towline.agent.surface import addresses, parts
+from towline.agent.surface.linkstate import LinkState, Standing
 from towline.agent.uplink.delivery import Delivery
 from towline.agent.uplink.handler import LinkHandler
 from towline.agent.uplink.reports import Counts, Reports
@@ -51,9 +53,13 @@ from towline.wire import link
 
 if TYPE_CHECKING:
     from towline.agent.kubernetes.shared import SharedIdentity
+    from towline.agent.surface.server import Surface
 
 SWEEP_INTERVAL = 3600.0
 """Seconds between two removals of what is not needed any more from journal and disk."""
+
+LISTEN_INTERVAL = 30.0
+"""Seconds before the local surface tries again to have its port."""
 
 STOP_TIMEOUT = 3.0
 """Seconds for the last words on the link."""
@@ -75,6 +81,9 @@ class Agent:
         self.store = shared.store if shared is not None else Store(state)
         self.owner = TaskOwner("agent")
         self.updating = False
+        self._follows_shared = False
+        self.surface: Surface | None = None
+        """What answers on this host, once it listens."""
         self.next_python: Path | None = None
         """Python of a newer release that was installed; `replaced` is set then, and this process should end."""
         self.replaced = asyncio.Event()
@@ -115,25 +124,28 @@ class Agent:
             seen=composed.seen, away=composed.away, clock=clock,
         )  # fmt: skip
         kubernetes = KubeServer(self.kubernetes, self._policy, clock=clock)
-        directory = Directory(Api(self.kubernetes), clock=clock)
+        api = Api(self.kubernetes)
+        directory = Directory(api, clock=clock)
         services = KubeServiceServer(directory, self._policy)
         self.cluster_routes = ClusterRoutes(self.kubernetes, self._policy, self.routes, directory, clock=clock)
         served = servers(self.host, self.inventory, kubernetes, services)
         self.router = StreamRouter(served, self.owner, settings.streams_limit)
         self.kube_inventory = KubernetesInventory(self.kubernetes, self._policy, clock=clock)
+        self.counts = Counts(
+            jobs_running=lambda: self.runner.running,
+            streams_open=self._streams_open,
+            time_offset=lambda: self.signer.time_offset,
+            status=lambda: self.keeper.status,
+            is_private=lambda: self.cluster_routes.is_private,
+            routes=lambda: len(self.routes.book),
+            jobs_ended=lambda: self.runner.ended,
+        )
         self.reports = Reports(
             meter=Meter(state),
             capabilities=self.capabilities,
             inventory=self.inventory,
             policy=self._policy,
-            counts=Counts(
-                jobs_running=lambda: self.runner.running,
-                streams_open=self._streams_open,
-                time_offset=lambda: self.signer.time_offset,
-                status=lambda: self.keeper.status,
-                is_private=lambda: self.cluster_routes.is_private,
-                routes=lambda: len(self.routes.book),
-            ),
+            counts=self.counts,
             owner=self.owner,
             clock=clock,
             tellers=(self.kube_inventory.teller, self.routes),
@@ -157,31 +169,115 @@ class Agent:
             owner=self.owner,
             clock=clock,
         )
+        self.link = LinkState(self._standing(), clock=clock)
+        self.parts = parts.Parts(
+            settings=settings,
+            policy=self._policy,
+            owner=self.owner,
+            capabilities=self.capabilities,
+            link=self.link,
+            counts=self.counts,
+            started_at=clock.now(),
+            store=self.store,
+            route=self._route,
+            session=lambda: self.keeper.session,
+            kubernetes=parts.Kubernetes(self.kubernetes, api, self.kube_inventory),
+            docker=parts.Docker(engine, self.inventory, self.records),
+            clock=clock,
+        )
 
     def __repr__(self) -> str:
         return f"<Agent {self.store!r} {self.keeper!r}>"
 
     async def run(self) -> Ending:
-        """Work until the control plane says that it is over, or this task is cancelled."""
+        """Work until the control plane says that it is over, or this task is cancelled.
+
+        A standalone agent goes on without the control plane that it had. Raises: AgentError: it cannot begin.
+        """
         try:
-            await self.capabilities.look()
-            self.runner.resume()
-            self.owner.spawn("inventory", self.inventory.run())
-            self.owner.spawn("kubernetes inventory", self.kube_inventory.run())
-            self.owner.spawn("routes", self.routes.run())
-            self.owner.spawn("routes of the cluster", self.cluster_routes.run())
-            self.owner.spawn("capabilities", self.reports.watch())
-            self.owner.spawn("sweeping", self._sweep())
-            if self.shared is not None:
-                self.owner.spawn("shared identity", self.shared.follow_for_ever())
-            self._note_status(connected=False)
-            ending = await self.keeper.run()
-            self._note_status(connected=False, reason=ending.reason)
-            return ending
+            await self._listen()
+            await self._begin()
+            while True:
+                await self._arrive()
+                ending = await self.keeper.run()
+                self._note_status(connected=False, reason=ending.reason)
+                if not (ending.final and self.settings.standalone):
+                    return ending
+                await self._go_on_alone(ending)
         finally:
+            if self.surface is not None:
+                await self.surface.stop()
             await self._say_goodbye()
             await self.owner.close()
             self.host.journal.close()
+
+    async def _listen(self) -> None:
+        """Begin the local surface when it is asked for.
+
+        An agent with a control plane works without it, and tries again: a port that somebody took must not make its
+        host unreachable. Raises: AgentError: a standalone agent is of no use without.
+        """
+        listen = addresses.wanted(self.settings)
+        if listen is None:
+            return
+        try:
+            await self._begin_surface(listen)
+        except AgentError as error:
+            if self.settings.standalone:
+                raise
+            _log.error("the local surface cannot begin", reason=str(error))
+            self.owner.spawn("local surface", self._listen_later(listen))
+
+    async def _listen_later(self, listen: addresses.Address) -> None:
+        while self.surface is None:
+            await self.clock.sleep(LISTEN_INTERVAL)
+            try:
+                await self._begin_surface(listen)
+            except AgentError as error:
+                _log.debug("the local surface cannot begin", reason=str(error))
+
+    async def _begin_surface(self, listen: addresses.Address) -> None:
+        # Its HTTP library costs memory that other agents do not pay.
+        from towline.agent.surface.server import Surface
+
+        surface = Surface(self.parts)
+        await surface.start(listen)
+        self.surface = surface
+
+    async def _begin(self) -> None:
+        """Start everything that needs no link."""
+        await self.capabilities.look()
+        self.runner.resume()
+        self.owner.spawn("inventory", self.inventory.run())
+        self.owner.spawn("kubernetes inventory", self.kube_inventory.run())
+        self.owner.spawn("routes", self.routes.run())
+        self.owner.spawn("routes of the cluster", self.cluster_routes.run())
+        self.owner.spawn("capabilities", self.reports.watch())
+        self.owner.spawn("sweeping", self._sweep())
+
+    async def _arrive(self) -> None:
+        """Wait for an identity."""
+        if self.link.view.standing is Standing.STANDALONE:
+            self._note_alone()
+        await arriving.arrive(self.settings, self.shared, failed=self.link.failed, clock=self.clock)
+        identity = self.store.current
+        _log.info("agent started", version=towline.__version__, agent=identity.agent_id, cluster=identity.cluster_name)
+        if self.shared is not None and not self._follows_shared:
+            self._follows_shared = True
+            self.owner.spawn("shared identity", self.shared.follow_for_ever())
+        self._note_status(connected=False)
+
+    async def _go_on_alone(self, ending: Ending) -> None:
+        """Wait, standalone, until this host has joined anew."""
+        _log.warning("the control plane removed this agent; it goes on standalone", reason=ending.reason)
+        self.link.turned(Standing.STANDALONE, last_error=ending.reason)
+        self._note_alone()
+        await arriving.joined_anew(self.store, self.shared, self.store.current.agent_id, clock=self.clock)
+
+    def _standing(self) -> Standing:
+        if self.store.exists():
+            return Standing.CONNECTING
+        return Standing.STANDALONE if self.settings.standalone and not self.settings.server else Standing.JOINING
 
     # -- what the parts ask ----------------------------------------------------------------------
 
@@ -227,6 +323,15 @@ class Agent:
             since=self.clock.now().timestamp(),
             last_error=reason or known.last_error,
             reconnects=known.reconnects,
+        )
+        status.write(self.settings.state_folder, left)
+        standing = Standing.CONNECTED if connected else Standing.CONNECTING
+        self.link.turned(standing, server=left.server, cluster=left.cluster, last_error=left.last_error)
+
+    def _note_alone(self) -> None:
+        now, error = self.clock.now().timestamp(), self.link.view.last_error
+        left = status.Status(
+            pid=os.getpid(), version=towline.__version__, connected=False, since=now, last_error=error, standalone=True
         )
         status.write(self.settings.state_folder, left)
 

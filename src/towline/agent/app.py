@@ -56,12 +56,11 @@ async def _run(settings: AgentSettings) -> int:
     watchdog = Watchdog(settings.watchdog_seconds, sign=settings.state_folder / ALIVE_FILE)
     watchdog.start()
     shared = arriving.shared_identity(settings)
+    if shared is None and not settings.server and not settings.standalone:
+        repr(Store(settings.state_folder).current)  # without one there is nothing to wait for
+    agent = Agent(settings, shared=shared)
     async with TaskOwner("process") as owner:
-        if not await _finished(owner.spawn("arriving", arriving.arrive(settings, shared))):
-            return EXIT_STOPPED
-        agent = Agent(settings, shared=shared)
-        identity = agent.store.current
-        _log.info("agent started", version=towline.__version__, agent=identity.agent_id, cluster=identity.cluster_name)
+        _log.info("agent starts", version=towline.__version__, standalone=settings.standalone)
         task = owner.spawn("agent", agent.run())
         _end_on_signals(task)
         replaced = owner.spawn("update", agent.replaced.wait())
@@ -80,13 +79,6 @@ async def _run(settings: AgentSettings) -> int:
     ending = task.result()
     _log.warning("agent ended", reason=ending.reason, final=ending.final)
     return EXIT_FINAL if ending.final else EXIT_RESTART
-
-
-async def _finished(task: asyncio.Task[None]) -> bool:
-    """Wait for a task that a signal may end. Returns: False when one did. Raises: what the task raised."""
-    _end_on_signals(task)
-    await asyncio.wait({task})
-    return not task.cancelled() and task.result() is None
 
 
 def _end_on_signals(task: asyncio.Task[Any]) -> None:

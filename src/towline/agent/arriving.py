@@ -6,6 +6,7 @@ In a cluster its pods share one identity (`kubernetes/shared.py`). Without these
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import structlog
 
@@ -17,6 +18,11 @@ from towline.agent.kubernetes.shared import SharedIdentity
 from towline.agent.settings import AgentSettings
 from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks of a standalone agent at whether somebody has joined this host: it costs one `stat`."""
+SECRET_INTERVAL = 30.0
+"""Seconds between two looks at whether another pod has joined; each is a request."""
 
 _log = structlog.get_logger("towline.agent")
 
@@ -32,13 +38,52 @@ def shared_identity(settings: AgentSettings, *, clock: Clock = REAL_CLOCK) -> Sh
     return SharedIdentity(Store(settings.state_folder), vault, clock=clock)
 
 
-async def arrive(settings: AgentSettings, shared: SharedIdentity | None, *, clock: Clock = REAL_CLOCK) -> None:
+async def arrive(
+    settings: AgentSettings,
+    shared: SharedIdentity | None,
+    *,
+    failed: Callable[[str], None] = lambda _: None,
+    clock: Clock = REAL_CLOCK,
+) -> None:
     """Return once there is an identity. What goes wrong is logged and tried again: nobody is there to start it anew.
 
-    A new token is seen at the next attempt, and so is an identity that another pod has made meanwhile.
+    A new token is seen at the next attempt, and so is an identity that another pod has made meanwhile. A standalone
+    agent without a server waits for as long as it takes. Args: failed: is told why it goes on waiting.
     """
-    if shared is None and (not settings.server or Store(settings.state_folder).exists()):
+    store = shared.store if shared is not None else Store(settings.state_folder)
+    if shared is None and store.exists():
         return
+    if settings.standalone and not settings.server:
+        await _appears(store, shared, clock)
+    elif shared is not None or settings.server:
+        await _try_for_ever(settings, shared, failed, clock)
+
+
+async def joined_anew(store: Store, shared: SharedIdentity | None, gone: str, *, clock: Clock = REAL_CLOCK) -> None:
+    """Return once this host has another identity than `gone`, which the control plane ended."""
+    while not store.exists() or store.reload().agent_id == gone:
+        if shared is not None:
+            await _look(shared)
+        await clock.sleep(SECRET_INTERVAL if shared is not None else LOOK_INTERVAL)
+
+
+async def _appears(store: Store, shared: SharedIdentity | None, clock: Clock) -> None:
+    """Wait for the identity that `towline agent join` or another pod makes."""
+    while not store.exists() and not (shared is not None and await _look(shared)):
+        await clock.sleep(SECRET_INTERVAL if shared is not None else LOOK_INTERVAL)
+
+
+async def _look(shared: SharedIdentity) -> bool:
+    try:
+        return await shared.adopt()
+    except AgentError as error:
+        _log.debug("the Secret with the agent's key was not looked at", reason=str(error))
+        return False
+
+
+async def _try_for_ever(
+    settings: AgentSettings, shared: SharedIdentity | None, failed: Callable[[str], None], clock: Clock
+) -> None:
     waiting = Backoff(clock=clock)
     while True:
         try:
@@ -47,6 +92,7 @@ async def arrive(settings: AgentSettings, shared: SharedIdentity | None, *, cloc
         except AgentError as error:
             hint = error.hint if isinstance(error, JoinError) else ""
             _log.warning("not joined yet", reason=str(error), hint=hint)
+            failed(str(error))
         await waiting.wait()
 
 

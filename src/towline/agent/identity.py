@@ -113,6 +113,11 @@ class Store:
             self._current = self._load()
         return self._current
 
+    def reload(self) -> Identity:
+        """Read what another process may have written. Raises: IdentityError."""
+        self._current = None
+        return self.current
+
     def save(self, identity: Identity) -> None:
         """Put the identity on disk before it is used. Raises: StorageError."""
         files.private_folder(self.path.parent)

@@ -24,8 +24,11 @@ MEBIBYTE = 1024 * 1024
 
 KubernetesMode = Literal["auto", "off"]
 
-_FOREIGN = frozenset({"TOKEN", "TOKEN_FILE", "CONFIG"})
-"""Variables with our prefix that are not settings: the join token (seen once) and the place of the file itself."""
+_FOREIGN = frozenset({"TOKEN", "TOKEN_FILE", "CONFIG", "LOCAL_READ_TOKEN", "LOCAL_OPERATE_TOKEN"})
+"""Variables with our prefix that are not settings: tokens, which no repr may show, and the place of the file itself."""
+
+PIPEOPS_PORT = "PIPEOPS_PORT"
+"""What users of the PipeOps agent set; TOWLINE_AGENT_LISTEN and the file win."""
 
 
 def default_state_folder() -> Path:
@@ -106,6 +109,34 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Empty: the key lies in the state folder alone."
         ),
     ] = ""
+    listen: Annotated[
+        str,
+        Meta(
+            description="Where the agent answers local questions over HTTP, `PORT` or `ADDRESS:PORT`; a port alone "
+            "listens on 127.0.0.1. Empty: PIPEOPS_PORT, else 127.0.0.1:8080 for a standalone agent, else nowhere."
+        ),
+    ] = ""
+    standalone: Annotated[
+        bool,
+        Meta(
+            description="Run without a control plane, with the local surface; `towline agent join` still joins, "
+            "without a restart."
+        ),
+    ] = False
+    read_token_file: Annotated[
+        Path | None,
+        Meta(
+            description="File with the local token that reads, e.g. of a mounted Secret. Empty: "
+            "TOWLINE_AGENT_LOCAL_READ_TOKEN, else local-read.token in the state folder, made at the first start."
+        ),
+    ] = None
+    operate_token_file: Annotated[
+        Path | None,
+        Meta(
+            description="The same for the local token that operates: TOWLINE_AGENT_LOCAL_OPERATE_TOKEN, "
+            "local-operate.token."
+        ),
+    ] = None
     log_level: Annotated[str, Meta(description="debug, info, warning or error.")] = "info"
     log_format: Annotated[str, Meta(description="`json`, `text`, or `auto`: text on a terminal, else JSON.")] = "auto"
     parallel_jobs: Annotated[
@@ -141,7 +172,8 @@ def load(file: Path | None = None, environment: Mapping[str, str] | None = None,
     Raises: SettingsError: naming the key, its source and, for a misspelt one, the nearest known key.
     """
     environment = os.environ if environment is None else environment
-    values = _from_file(_file_to_read(file, environment))
+    values = _from_pipeops(environment)
+    values.update(_from_file(_file_to_read(file, environment)))
     values.update(_from_environment(environment))
     values.update({name: value for name, value in overrides.items() if value is not None})
     return AgentSettings(**values)
@@ -166,6 +198,15 @@ def _from_file(path: Path | None) -> dict[str, Any]:
     return {key: _converted(key, value, str(path)) for key, value in raw.items()}
 
 
+def _from_pipeops(environment: Mapping[str, str]) -> dict[str, Any]:
+    port = environment.get(PIPEOPS_PORT, "")
+    if not port or port.startswith("tcp://"):  # which Kubernetes says of a service of the name "pipeops"
+        return {}
+    if not port.isascii() or not port.isdigit():
+        raise SettingsError(f"variable {PIPEOPS_PORT}: it must be a port, not {port!r}")
+    return {"listen": port}
+
+
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     found = {}
     for name, text in environment.items():
@@ -182,7 +223,7 @@ def _converted(key: str, value: Any, source: str) -> Any:
     parse, words = _PARSERS[kinds[key]]
     try:
         return parse(value)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise SettingsError(f"{source}: {key} must be {words}, not {value!r}") from error
 
 
@@ -213,6 +254,12 @@ def _kubernetes_mode(value: Any) -> KubernetesMode:
     return mode
 
 
+def _flag(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False, "": False}[value.lower()]
+
+
 def _optional_path(value: Any) -> Path | None:
     return _path(value) if _text(value) else None
 
@@ -238,6 +285,7 @@ _PARSERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     Path | None: (_optional_path, "a path"),
     KubernetesMode: (_kubernetes_mode, "auto or off"),
     str: (_text, "text"),
+    bool: (_flag, "true or false"),
     int: (_whole, "a whole number above 0"),
     float: (_number, "a number above 0"),
 }

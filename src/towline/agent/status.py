@@ -22,6 +22,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     last_error: str = ""
     reconnects: int = 0
+    standalone: bool = False
+    """Whether it runs without a control plane, and needs none."""
 
 
 def write(state_folder: Path, status: Status) -> None:

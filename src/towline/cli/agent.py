@@ -63,13 +63,42 @@ def join(
 
 
 @app.command()
-def run(state_folder: StateFolder = None, config: SettingsFile = None) -> None:
+def run(
+    listen: Annotated[
+        str, typer.Option(help="Answer local questions over HTTP on PORT (of 127.0.0.1) or ADDRESS:PORT.")
+    ] = "",
+    standalone: Annotated[
+        bool, typer.Option("--standalone", help="Run without a control plane; listens on 127.0.0.1:8080 by itself.")
+    ] = False,
+    state_folder: StateFolder = None,
+    config: SettingsFile = None,
+) -> None:
     """Run the agent until it is stopped."""
-    settings = _settings(config, state_folder)
-    environment = os.environ | {"TOWLINE_AGENT_STATE_FOLDER": str(settings.state_folder)}
+    settings = _settings(config, state_folder, listen=listen or None, standalone=standalone or None)
+    environment = os.environ | {
+        "TOWLINE_AGENT_STATE_FOLDER": str(settings.state_folder),
+        "TOWLINE_AGENT_LISTEN": settings.listen,
+        "TOWLINE_AGENT_STANDALONE": str(settings.standalone).lower(),
+    }
     arguments = [sys.executable, "-m", "towline.agent", *([str(config.absolute())] if config else [])]
     # A process without the command line's modules needs half of the memory; the process id stays the same.
     os.execve(sys.executable, arguments, environment)  # noqa: S606 - an argument list of our own
+
+
+@app.command()
+def token(
+    operate: Annotated[bool, typer.Option("--operate", help="The one that may also change things.")] = False,
+    state_folder: StateFolder = None,
+    config: SettingsFile = None,
+) -> None:
+    """Print the local token of this host's agent, for `Authorization: Bearer` on the address that it listens on."""
+    from towline.agent.errors import AgentError
+    from towline.agent.surface import tokens
+
+    try:
+        print(tokens.shown(_settings(config, state_folder), operate=operate))
+    except AgentError as error:
+        raise CliError(str(error)) from error
 
 
 @app.command()
@@ -93,7 +122,7 @@ def status(output: Output = Format.TABLE, state_folder: StateFolder = None, conf
     value = _status(_settings(config, state_folder))
     facts = [(name.replace("_", " "), value[name]) for name in value]
     show_facts(value, output, facts)
-    if not value["connected"]:
+    if not value["connected"] and not value["standalone"]:
         raise typer.Exit(AWAY)
 
 
@@ -117,12 +146,12 @@ def leave(
     done(f"left {name}; remove the cluster in the control plane as well")
 
 
-def _settings(config: Path | None, state_folder: Path | None) -> "AgentSettings":
+def _settings(config: Path | None, state_folder: Path | None, **more: Any) -> "AgentSettings":
     from towline.agent.errors import SettingsError
     from towline.agent.settings import load
 
     try:
-        return load(config, state_folder=state_folder.absolute() if state_folder else None)
+        return load(config, state_folder=state_folder.absolute() if state_folder else None, **more)
     except SettingsError as error:
         raise CliError(str(error), code=2) from error
 
@@ -132,18 +161,20 @@ def _status(settings: "AgentSettings") -> dict[str, Any]:
     from towline.agent.errors import IdentityError
     from towline.agent.identity import Store
 
-    try:
-        identity = Store(settings.state_folder).current
-    except IdentityError as error:
-        raise CliError(str(error)) from error
     left = statuses.read(settings.state_folder)
     running = left is not None and statuses.is_running(left)
+    alone = running and left is not None and left.standalone
+    try:
+        identity = None if alone else Store(settings.state_folder).current
+    except IdentityError as error:
+        raise CliError(str(error)) from error
     return {
-        "cluster": identity.cluster_name,
-        "agent": identity.agent_id,
-        "servers": list(identity.server_urls),
+        "cluster": identity.cluster_name if identity else "",
+        "agent": identity.agent_id if identity else "",
+        "servers": list(identity.server_urls) if identity else [],
         "state_folder": str(settings.state_folder),
         "running": running,
+        "standalone": alone,
         "connected": bool(running and left and left.connected),
         "since": datetime.fromtimestamp(left.since, UTC).isoformat(timespec="seconds") if left else None,
         "last_error": left.last_error if left else "",

@@ -39,6 +39,7 @@ MODULES = {
     f"{_COMMANDS}kube": "kube",
     f"{_COMMANDS}certs": "certs",
     f"{_COMMANDS}jobs": "jobs",
+    f"{_COMMANDS}alerts": "alerts",
     f"{_COMMANDS}access": "tokens users",
     f"{_COMMANDS}audit": "audit",
     f"{_COMMANDS}recordings": "recordings",

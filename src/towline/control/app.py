@@ -20,6 +20,7 @@ from towline.control import answers
 from towline.control.access.accounts import Accounts
 from towline.control.access.dependencies import undeclared_routes
 from towline.control.access.service import AccessService
+from towline.control.alerts.feature import AlertsFeature
 from towline.control.audit.service import AuditLog
 from towline.control.authority.identity import ServerAddresses, addresses
 from towline.control.authority.service import ServerTls
@@ -101,9 +102,10 @@ class ControlPlane:
         self.recordings: Recordings = Recordings(self)
         self.kubernetes = KubernetesAccess(self)
         self.certificates = CertificatesFeature(self)
+        self.alerts = AlertsFeature(self)
         self.features: list[Feature] = [
             self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.gateway, self.published,
-            self.kubernetes, self.certificates, self.retention,
+            self.kubernetes, self.certificates, self.alerts, self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -146,6 +148,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.access.api import router as access
     from towline.control.access.users_api import router as users
     from towline.control.agents.api import router as agents
+    from towline.control.alerts.api import router as alerts
     from towline.control.audit.api import router as audit
     from towline.control.bundles.api import router as bundles
     from towline.control.certificates.api import router as certificates
@@ -185,6 +188,7 @@ def routers() -> Sequence[APIRouter]:
         jobs,
         streams,
         recordings,
+        alerts,
         install,
         registries,
         bundles,
@@ -195,6 +199,7 @@ def routers() -> Sequence[APIRouter]:
 def pages() -> Sequence[APIRouter]:
     """Return the router of every feature's pages, and of the files that they load."""
     from towline.control.access.pages import router as access
+    from towline.control.alerts.pages import router as alerts
     from towline.control.audit.pages import router as audit
     from towline.control.certificates.pages import router as certificates
     from towline.control.clusters.pages import router as clusters
@@ -234,6 +239,7 @@ def pages() -> Sequence[APIRouter]:
         certificates,
         jobs,
         recordings,
+        alerts,
         visits,
         audit,
         system,

@@ -20,6 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
@@ -163,9 +164,13 @@ class Database:
         self.bus = bus
         self._writer = _sqlite_engine(self.url, readers=0) if self.is_sqlite else _postgres_engine(self.url)
         self._reader = _sqlite_engine(self.url, readers=SQLITE_READERS) if self.is_sqlite else self._writer
+        self._closed = False
+        for engine in {self._writer, self._reader}:
+            event.listen(engine.sync_engine, "checkin", self._returned)
 
     def __repr__(self) -> str:
-        return f"<Database {self.url.get_backend_name()} {self.url.database}>"
+        state = " closed" if self._closed else ""
+        return f"<Database {self.url.get_backend_name()} {self.url.database}{state}>"
 
     @property
     def engine(self) -> AsyncEngine:
@@ -181,9 +186,10 @@ class Database:
     async def begin(self) -> AsyncIterator[Transaction]:
         """Open a transaction that may write.
 
-        Raises: ApiError: storage_full or unavailable, when the database cannot do it now. IntegrityError: a
-            constraint; the caller knows which conflict that is.
+        Raises: ApiError: storage_full or unavailable, when the database cannot do it now or is closed. IntegrityError:
+            a constraint; the caller knows which conflict that is.
         """
+        self._check_open()
         with _translated():
             async with Transaction(self._writer, expire_on_commit=False) as tx:
                 tx.bus = self.bus
@@ -197,6 +203,7 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Transaction]:
         """Open a transaction that sees one state and writes nothing. Raises: ApiError: unavailable."""
+        self._check_open()
         with _translated():
             async with Transaction(self._reader, expire_on_commit=False) as tx:
                 if not self.is_sqlite:
@@ -204,10 +211,20 @@ class Database:
                 yield tx
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection, for good: those that a transaction still holds when it ends. Safe to call twice."""
+        self._closed = True
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ApiError(ErrorCode.UNAVAILABLE, "the database is closed", hint="this server is stopping")
+
+    def _returned(self, _: object, entry: ConnectionPoolEntry) -> None:
+        """Close what comes back late: `dispose` forgets connections in use, and their old pool would keep them open."""
+        if self._closed:
+            entry.invalidate()
 
 
 async def upsert(

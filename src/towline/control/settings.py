@@ -10,6 +10,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -164,6 +165,17 @@ class Settings(BaseSettings):
     )
 
     keep_recording_days: int = Field(90, ge=1, description="Days that recorded sessions are kept.")
+    keep_alert_days: int = Field(90, ge=1, description="Days that alerts which ended, and silences, are kept.")
+
+    # -- alerts
+    alert_group_seconds: float = Field(
+        30.0, ge=0, le=3600, description="Seconds from the first alert of a rule to the message: others join it."
+    )
+    outgoing_networks: Words = Field(
+        default_factory=list,
+        description="Networks (CIDR) beside public addresses that webhooks and mail servers of alerts may be in, like "
+        "`10.0.0.0/8` or `127.0.0.0/8`. In these, plain text is allowed too. Metadata services never are.",
+    )
 
     # -- recorded sessions; a cluster's own policy goes before these
     recording: Literal["off", "interactive", "all"] = Field(
@@ -295,6 +307,16 @@ class Settings(BaseSettings):
         if name and not re.fullmatch(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name):
             raise ValueError("must be a host name, e.g. k8s.example.com or apps.example.net")
         return name
+
+    @field_validator("outgoing_networks")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for text in value:
+            try:
+                ip_network(text, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{text} is no network: write it like 10.0.0.0/8") from error
+        return value
 
     @field_validator("gateway_tcp_ports")
     @classmethod

@@ -2,6 +2,7 @@
 
 import towline.control.access.models
 import towline.control.agents.models
+import towline.control.alerts.models
 import towline.control.audit.models
 import towline.control.bundles.models
 import towline.control.certificates.models

@@ -9,7 +9,7 @@ import hashlib
 import json
 import mimetypes
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -49,6 +49,7 @@ NAVIGATION = (
     ("deployments", "/deployments", "Deployments", Permission.DEPLOYMENT_READ),
     ("routes", "/routes", "Routes", Permission.ROUTE_READ),
     ("jobs", "/jobs", "Jobs", Permission.JOB_READ),
+    ("alerts", "/alerts", "Alerts", Permission.ALERT_READ),
     ("access", "/access", "Access", Permission.SELF),
     ("audit", "/audit", "Audit", Permission.AUDIT_READ),
     ("settings", "/settings", "Settings", Permission.SELF),
@@ -96,6 +97,8 @@ class Web:
         )
         self._environment.filters.update(ago=ago, iso=iso, size=size, rate=rate, seconds=seconds)
         self._environment.globals.update(static=self.static_url)
+        self.firing: Callable[[Access], int] = lambda access: 0
+        """How many alerts fire that somebody may see; alerts set it."""
 
     @cached_property
     def static_files(self) -> dict[str, StaticFile]:
@@ -128,6 +131,7 @@ class Web:
             section=section,
             theme=theme if theme in {"light", "dark"} else "",
             navigation=navigation(access),
+            firing=self.firing(access) if access else 0,
             notices=[*notices, *held],
             username=access.actor.username if access else "",
             org_name=access.org_name if access else "",

@@ -19,6 +19,7 @@ from towline.control.access.dependencies import declaration
 from towline.control.access.models import ApiToken, Grant, Session, User
 from towline.control.access.permissions import ORG_WIDE, PERMISSIONS, Permission, Reach, Role, ScopeKind
 from towline.control.agents.models import Agent, JoinToken
+from towline.control.alerts.models import Alert, AlertChannel, AlertSilence
 from towline.control.app import create_app
 from towline.control.certificates.models import Certificate
 from towline.control.clusters.models import Cluster
@@ -62,6 +63,10 @@ BODIES: dict[str, Any] = {
     "POST /api/v1/registries": {"name": "x", "host": "registry.example", "username": "x", "password": "x"},
     "PATCH /api/v1/registries/{name}": {"username": "x"},
     "PUT /api/v1/clusters/{cluster}/recording-policy": {"mode": "all"},
+    "PATCH /api/v1/alert-rules": {"rule": "crash_loop"},
+    "POST /api/v1/alert-channels": {"name": "x", "target": {"kind": "webhook", "url": "https://hooks.example/x"}},
+    "PATCH /api/v1/alert-channels/{channel}": {"enabled": False},
+    "POST /api/v1/alert-silences": {"seconds": 60, "reason": "x"},
     "PATCH /api/v1/clusters/{cluster}/gateway": {"existing": "off"},
     "PATCH /api/v1/routes/{route}": {"enabled": False},
     "POST /api/v1/certificates/{certificate}/renew": {},
@@ -136,7 +141,23 @@ async def seeded(tmp_path: Path) -> Any:
         await app.client().post("/api/v1/login", json={"username": "bob", "password": "x" * 20})
         await recorded(app)
         await published(app)
+        await alerted(app, owner)
         yield app
+
+
+async def alerted(app: ControlApp, owner: httpx.AsyncClient) -> None:
+    """An alert, a channel and a silence of the default organisation."""
+    channel = BODIES["POST /api/v1/alert-channels"] | {"name": "ours-alone"}
+    await owner.post("/api/v1/alert-channels", json=channel)
+    await owner.post("/api/v1/alert-silences", json=BODIES["POST /api/v1/alert-silences"])
+    async with app.control.db.begin() as tx:
+        moment = await tx.now()
+        tx.add(
+            Alert(
+                id=new_id("alr"), org_id=app.control.default_org, rule="crash_loop", subject="s", name="ours",
+                state="firing", severity="warning", began_at=moment, changed_at=moment,
+            )
+        )  # fmt: skip
 
 
 async def published(app: ControlApp) -> None:
@@ -198,6 +219,9 @@ async def ids(app: ControlApp) -> dict[str, str]:
             "route": await one(PublishedRoute.id),
             "domain": await one(Domain.name),
             "certificate": await one(Certificate.name),
+            "alert": await one(Alert.id),
+            "channel": await one(AlertChannel.name),
+            "silence": await one(AlertSilence.id),
         }
 
 

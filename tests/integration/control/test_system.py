@@ -122,7 +122,7 @@ async def test_malformed_json_is_never_a_failure_of_ours(small_app: ControlApp, 
 async def test_a_database_that_is_away_is_503_and_readiness_says_so(postgres_url: str, tmp_path: Path) -> None:
     async with running_control(postgres_url, tmp_path, start=False) as app:
         token = await app.token("ada")
-        await app.control.db.close()
+        await app.control.db.engine.dispose()
         nowhere = Database("postgresql://nobody@127.0.0.1:1/none")
         app.control.db._writer = app.control.db._reader = nowhere.engine
         answer = await app.client(token).get("/api/v1/whoami")

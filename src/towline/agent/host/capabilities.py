@@ -50,9 +50,19 @@ class Capabilities:
         self.current: tuple[link.Capability, ...] = ()
         self.versions: dict[str, str] = {}
         """`docker`, `compose` and `kubernetes`, when they answer."""
+        self.last_errors: dict[str, tuple[str, float]] = {}
+        """Why a capability was not ready the last time that it was not, and when, in seconds since the epoch."""
+        self.looked_at = 0.0
+        """Monotonic moment of the last look; 0 before the first."""
+        self.look_seconds: dict[str, float] = {}
+        """How long the last look at a capability took."""
 
     def __repr__(self) -> str:
         return f"<Capabilities {[(each.name, each.ready) for each in self.current]}>"
+
+    def found(self, name: str) -> link.Capability | None:
+        """Return what the last look found; None before the first one."""
+        return next((each for each in self.current if each.name == name), None)
 
     async def compose_tool(self) -> ComposeTool | None:
         """Return the host's Compose, looked for again while there is none."""
@@ -62,13 +72,25 @@ class Capabilities:
 
     async def look(self) -> bool:
         """Look at everything; returns whether something changed."""
-        found = (await self._look_compose(), await self._look_kubernetes(), self._look_forward())
+        found = (
+            await self._timed("compose", self._look_compose()),
+            await self._timed("kubernetes", self._look_kubernetes()),
+            self._look_forward(),
+        )
         known = {each.name: each for each in self.current}
         now = self._clock.now().timestamp()
         updated = tuple(_since(each, known.get(each.name), now) for each in found)
         changed = updated != self.current
         self.current = updated
+        self.looked_at = self._clock.monotonic()
+        self.last_errors.update({each.name: (each.reason, now) for each in updated if not each.ready})
         return changed
+
+    async def _timed(self, name: str, look: Awaitable[link.Capability]) -> link.Capability:
+        began = self._clock.monotonic()
+        found = await look
+        self.look_seconds[name] = self._clock.monotonic() - began
+        return found
 
     async def _look_compose(self) -> link.Capability:
         if "compose" not in self._policy().capabilities:

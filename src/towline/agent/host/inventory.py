@@ -79,10 +79,18 @@ class Inventory:
         self._changed = asyncio.Event()
         self._hurry = asyncio.Event()
         self._is_read = False
+        self._compared_at: float | None = None
         self._looking = asyncio.Lock()
+        self.away_reason = ""
+        """Why the engine was away last."""
 
     def __repr__(self) -> str:
         return f"<Inventory {len(self._containers)} containers, {len(self._projects)} projects>"
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since what is known was last compared with the engine; None while the engine is away."""
+        return None if self._compared_at is None else self._clock.monotonic() - self._compared_at
 
     def snapshot(self) -> link.Inventory:
         """Return everything that is known."""
@@ -118,8 +126,11 @@ class Inventory:
                 await self._follow(backoff)
             except DockerAway as error:
                 _log.info("docker away", reason=str(error))
+                self.away_reason = str(error)
             except DockerError as error:
                 _log.warning("inventory cannot be read", reason=str(error))
+                self.away_reason = str(error)
+            self._compared_at = None
             self._away()
             self._docker_changed()
             await backoff.wait()
@@ -212,6 +223,7 @@ class Inventory:
             removed_projects=tuple(self._projects.keys() - projects.keys()),
         )
         self._containers, self._projects = found, projects
+        self._compared_at = self._clock.monotonic()
         if change.containers or change.removed_containers or change.projects or change.removed_projects:
             self._told(change)
         self._seen(self._inspected.values())

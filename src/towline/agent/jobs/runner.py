@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
@@ -54,6 +54,8 @@ class Runner:
         self._waiting: dict[str, deque[str]] = {}
         self._running: dict[str, JobContext] = {}
         self._slots = asyncio.Semaphore(host.settings.parallel_jobs)
+        self.ended: Counter[tuple[str, str]] = Counter()
+        """Jobs that ended since the agent began, by kind and outcome."""
 
     def __repr__(self) -> str:
         return f"<Runner running={sorted(self._running)} projects={sorted(self._waiting)}>"
@@ -175,6 +177,7 @@ class Runner:
                 last_seq=last.last_seq if last else 0,
             )
         )
+        self.ended[entry.kind if entry.kind in orders.ORDERS else "unknown", ended.outcome] += 1
         self._host.steps.forget(entry.job_id)
         _log.info("job finished", job=entry.job_id, outcome=ended.outcome, code=ended.code)
         self._publish(entry.job_id)

@@ -97,6 +97,10 @@ class KubernetesInventory:
     def __repr__(self) -> str:
         return f"<KubernetesInventory {self.teller!r}>"
 
+    def watch_states(self) -> list[tuple[str, State]]:
+        """Return kind and state of every watch, for figures."""
+        return self._sight.states()
+
     async def run(self) -> None:
         """Follow the cluster for ever, whenever there is one and the policy lets it be told."""
         async with TaskOwner("kubernetes-telling") as owner:

@@ -93,6 +93,10 @@ class Sight:
         except TimeoutError:
             return
 
+    def states(self) -> list[tuple[str, State]]:
+        """Return kind and state of every watcher."""
+        return [(kind, turn.state) for (kind, _), turn in self._turns.items()]
+
     def look(self) -> None:
         """Bring what is told up to date; called on each turn and, for what only time changes, now and then."""
         now = self._clock.monotonic()

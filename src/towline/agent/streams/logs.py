@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -26,9 +26,8 @@ from towline.agent.streams.names import container_name
 from towline.agent.streams.refusal import Refused
 from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.aio.streams import StreamError
+from towline.aio.streams import ByteStream, StreamError
 from towline.aio.tasks import TaskOwner
-from towline.tunnel.opening import IncomingStream, TunnelStream
 from towline.wire import streams
 
 MAX_SOURCES = 200
@@ -45,6 +44,13 @@ EVENTS_OVERLAP = 2
 
 _events = msgspec.json.Decoder(containers.Event)
 _log = structlog.get_logger("towline.agent")
+
+
+class Incoming(Protocol):
+    """Who wants the logs: a stream of the tunnel, or a caller of the agent's own surface."""
+
+    def accept_stream(self) -> ByteStream:
+        """Say yes. Returns: what the frames are written to."""
 
 
 class LogServer:
@@ -66,7 +72,7 @@ class LogServer:
         self._policy = policy
         self._clock = clock
 
-    async def serve(self, incoming: IncomingStream, target: streams.Logs) -> None:
+    async def serve(self, incoming: Incoming, target: streams.Logs) -> None:
         """Send logs until they or the stream end. Raises: PolicyRefused, Refused, DockerError."""
         self._policy().require("logs")
         wanted = Wanted(target)
@@ -138,14 +144,14 @@ class _LogSession:
         self._with_files = with_files
         self._wanted = wanted
         self._clock = clock
-        self._stream: TunnelStream
+        self._stream: ByteStream
         self._writing = asyncio.Lock()
         self._sources: dict[str, Source] = {}
         self._last_number = 0
         self._running = 0
         self._ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
 
-    async def run(self, stream: TunnelStream, found: list[Inspected]) -> None:
+    async def run(self, stream: ByteStream, found: list[Inspected]) -> None:
         """Send until everything is sent or the opener has left."""
         self._stream = stream
         failure: BaseException | None = None

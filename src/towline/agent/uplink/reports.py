@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -42,6 +42,8 @@ class Counts:
     status: Callable[[], LinkStatus]
     is_private: Callable[[], bool | None] = lambda: None
     routes: Callable[[], int] = lambda: 0
+    jobs_ended: Callable[[], Mapping[tuple[str, str], int]] = dict
+    """By kind and outcome."""
 
 
 class Teller(Protocol):

@@ -38,20 +38,23 @@ class AgentSigner:
         self._store = store
         self._capabilities = capabilities
         self._clock = clock
-        self._instance = f"{store.current.instance_id}-{secrets.token_hex(4)}"
+        self._instance = ""
+        self._instance_of = ""
         self._use_last_key = False
         self._unanswered = False
         self.time_offset = 0.0
         """Seconds that this machine's clock is ahead of the server's."""
 
     def __repr__(self) -> str:
-        return f"<AgentSigner {self._instance}>"
+        return f"<AgentSigner {self._instance or 'unused'}>"
 
     async def hello(self, challenge: link.Challenge) -> link.Hello:
         """Sign the challenge. Raises: LinkDown."""
         if self._before_hello is not None:
             await self._before_hello()
         identity = self._store.current
+        if identity.agent_id != self._instance_of:  # the first connect, or the first after joining anew
+            self._instance_of, self._instance = identity.agent_id, f"{identity.instance_id}-{secrets.token_hex(4)}"
         self._note_time(challenge.server_time)
         # A hello that no welcome followed: the new key may not have reached the server's disk, so try the old one.
         self._use_last_key = self._unanswered and not self._use_last_key

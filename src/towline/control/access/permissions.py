@@ -47,6 +47,10 @@ class Permission(StrEnum):
     RECORDING_READ = "recording.read"
     """Play the recorded sessions of others; everybody may play their own."""
     RECORDING_REMOVE = "recording.remove"
+    ALERT_READ = "alert.read"
+    ALERT_SILENCE = "alert.silence"
+    ALERT_MANAGE = "alert.manage"
+    """Rules and channels."""
     ORG_MANAGE = "org.manage"
 
 
@@ -63,9 +67,11 @@ class Role(StrEnum):
 _P = Permission
 _ADDED: Mapping[Role, frozenset[Permission]] = {
     Role.VIEWER: frozenset(
-        {_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ, _P.ROUTE_READ}
+        {_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ, _P.ROUTE_READ, _P.ALERT_READ}
     ),
-    Role.OPERATOR: frozenset({_P.LOGS_READ, _P.EXEC_OPEN, _P.DEPLOYMENT_OPERATE, _P.JOB_CANCEL, _P.FORWARD_OPEN}),
+    Role.OPERATOR: frozenset(
+        {_P.LOGS_READ, _P.EXEC_OPEN, _P.DEPLOYMENT_OPERATE, _P.JOB_CANCEL, _P.FORWARD_OPEN, _P.ALERT_SILENCE}
+    ),
     Role.DEPLOYER: frozenset({_P.DEPLOYMENT_WRITE, _P.ROUTE_WRITE}),
     Role.ADMIN: frozenset(
         {
@@ -78,6 +84,7 @@ _ADDED: Mapping[Role, frozenset[Permission]] = {
             _P.DOMAIN_MANAGE,
             _P.AUDIT_READ,
             _P.RECORDING_READ,
+            _P.ALERT_MANAGE,
         }
     ),
     Role.OWNER: frozenset({_P.ORG_MANAGE, _P.RECORDING_REMOVE}),
@@ -99,6 +106,7 @@ ORG_WIDE = frozenset(
         _P.REGISTRY_MANAGE,
         _P.DOMAIN_MANAGE,
         _P.JOIN_TOKEN_MANAGE,
+        _P.ALERT_MANAGE,
     }
 )
 """Permissions that a grant on a part of the organisation never gives: they are about all of it, or make new parts."""

@@ -20,7 +20,7 @@ ALIVE_INTERVAL = 15.0
 FORGET_AFTER = 30.0
 """Seconds that a cluster's organisation and labels are remembered."""
 _OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route", "recording"})
-_BARE = frozenset({"access", "domain", "certificate"})
+_BARE = frozenset({"access", "domain", "certificate", "alert"})
 """Topics of nobody's cluster: that something changed is told, and not what."""
 
 
@@ -37,6 +37,8 @@ class Sight:
             return True
         if event.topic == "audit":
             return self._access.may(Permission.AUDIT_READ, Resource(self._access.org_id))
+        if event.topic == "alert":
+            return self._access.rights.gives(Permission.ALERT_READ)
         if event.topic in _BARE:
             return event.topic == "access" or self._access.rights.gives(Permission.ROUTE_READ)
         cluster_id = event.ids.get("cluster_id") or (event.ids.get("id", "") if event.topic == "cluster" else "")

@@ -41,7 +41,9 @@ def test_every_permission_is_held_by_the_owner_and_by_nobody_without_reason() ->
         Permission.JOB_READ,
         Permission.REGISTRY_READ,
         Permission.ROUTE_READ,
+        Permission.ALERT_READ,
     }
+    assert Permission.ALERT_MANAGE not in PERMISSIONS[Role.DEPLOYER]
     assert Permission.ROUTE_WRITE not in PERMISSIONS[Role.OPERATOR]
     assert Permission.DOMAIN_MANAGE not in PERMISSIONS[Role.DEPLOYER]
     assert Permission.DEPLOYMENT_WRITE not in PERMISSIONS[Role.OPERATOR]

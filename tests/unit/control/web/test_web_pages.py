@@ -102,7 +102,8 @@ def test_an_error_on_the_way_to_a_host_names_the_hop_that_failed() -> None:
 
 def test_nobody_is_offered_a_place_that_refuses_them() -> None:
     viewer = Access(Actor("user", "org_default"), Rights((Right(Role.VIEWER),)))
-    assert [key for key, _, _ in navigation(viewer)] == ["fleet", "deployments", "routes", "jobs", "access", "settings"]
+    offered = ["fleet", "deployments", "routes", "jobs", "alerts", "access", "settings"]
+    assert [key for key, _, _ in navigation(viewer)] == offered
     assert navigation(None) == []
 
 
