@@ -123,7 +123,7 @@ def test_a_shell_has_a_real_terminal(shop: Product) -> None:
         shell.type("sleep 0.3; stty size\n")
         shell.shows("22 77")
         shell.shows("# ")
-        shell.type("echo begun; sleep 1000\n")
+        shell.type("sh -c 'echo begun; exec sleep 1000'\n")
         shell.shows("begun\r")  # the command itself, not its echo
         shell.type("\x03")
         shell.shows("# ")
