@@ -36,8 +36,8 @@ OUTPUT_BYTES = 1024 * 1024
 MAX_OUTPUT_BYTES = 16 * 1024 * 1024
 """Most output of a command that somebody may ask to be kept: each byte is a row's in the control plane."""
 
-MAX_OUTPUT_CHUNK_BYTES = 8 * 1024
-"""Longer output is cut into several events: an event is part of one control message and of one row."""
+MAX_OUTPUT_CHUNK = 4_000
+"""Characters of one event of output, which the control plane keeps whole; longer output is cut into several."""
 
 STDOUT, STDERR, RESTARTED = "stdout", "stderr", "restarted"
 """Stages of a command's events. `restarted`: what came before is void, the command begins anew."""
