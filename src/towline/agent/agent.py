@@ -107,6 +107,7 @@ class Agent:
             identity=self.store,
             policy=self._policy,
             find_compose=self.capabilities.compose_tool,
+            kubernetes=self.kubernetes,
             clock=clock,
         )
         self.delivery = Delivery(self.host.journal, self.owner)

@@ -301,6 +301,7 @@ CODES = {
     "forbidden": "the host's own policy forbids the command",
     "command_exit": "the command ended with an exit code other than 0",
     "interrupted": "the agent ended in the middle of a command that writes: it may or may not have happened",
+    "timed_out": "the time limit of the command passed",
     "timeout": "the time limit of the job passed",
     "cancelled": "somebody cancelled the job",
     "command_failed": "docker compose ended with an error",
