@@ -184,6 +184,7 @@ class Agent:
             session=lambda: self.keeper.session,
             kubernetes=parts.Kubernetes(self.kubernetes, api, self.kube_inventory),
             docker=parts.Docker(engine, self.inventory, self.records),
+            jobs=self.host.journal.newest,
             clock=clock,
         )
 

@@ -19,7 +19,7 @@ MOST_STEPS = 40
 """Steps of one path: objects of Kubernetes nest some fifteen deep."""
 
 _STEP = re.compile(
-    r"\.(?P<field>(?:[\w-]|\\.)+)"
+    r"\.(?P<field>(?:[\w/-]|\\.)+)"
     r"|\[(?P<index>-?[0-9]{1,6})\]|\[(?P<all>\*)\]|\.(?P<star>\*)|\[(?P<quote>['\"])(?P<quoted>[^'\"]{1,253})(?P=quote)\]"
 )
 _PART = re.compile(r"\{((?:[^{}\"']|\"(?:[^\"\\]|\\.)*\"|'[^']*')*)\}")

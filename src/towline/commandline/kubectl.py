@@ -26,6 +26,8 @@ WORKLOADS = ("deployments", "statefulsets", "daemonsets")
 SCALABLE = ("deployments", "statefulsets", "replicasets", "replicationcontrollers")
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
+OF_CLUSTER = "default"
+"""Namespace of the events about objects of the whole cluster, as nodes."""
 PODS, NODES, EVENTS = BY_NAME["pods"], BY_NAME["nodes"], BY_NAME["events"]
 
 
@@ -154,8 +156,8 @@ def _describe(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     found = targets(parsed)
     touches = list(_reading(found, where))
     if parsed.text("show-events", "true") == "true":
-        scope = where if all(each.resource.namespaced for each in found) else ""
-        touches.append(touch("list", EVENTS, scope))
+        scopes = {where if each.resource.namespaced else where and OF_CLUSTER for each in found}
+        touches += [touch("list", EVENTS, scope) for scope in sorted(scopes)]
     return {"targets": found, "touches": tuple(touches)}
 
 

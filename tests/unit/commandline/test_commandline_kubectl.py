@@ -51,7 +51,7 @@ def test_a_list_touches_the_kind_in_its_namespace() -> None:
             ["patch statefulsets/scale.apps default/a", "get statefulsets/scale.apps default/a"],
         ),
         (("rollout", "restart", "ds/a"), ["get daemonsets.apps default/a", "patch daemonsets.apps default/a"]),
-        (("rollout", "history", "sts/a"), ["get statefulsets.apps default/a", "list controllerrevisions.apps default/"]),
+        (("rollout", "history", "ds/a"), ["get daemonsets.apps default/a", "list controllerrevisions.apps default/"]),
         (("cordon", "n1"), ["get nodes /n1", "patch nodes /n1"]),
         (("drain", "n1"), ["get nodes /n1", "patch nodes /n1", "list pods /", "get pods /", "create pods/eviction /"]),
         (("top", "pods", "-A"), ["list pods.metrics.k8s.io /"]),

@@ -40,8 +40,8 @@ from towline.kube.identity import Identity
 from towline.kube.objects import Status
 from towline.wire.http1 import HeadError
 
-LARGEST_ANSWER_BYTES = 64 * 1024 * 1024
-"""Of one document: a page of 500 large objects; the output's own bound is far below."""
+LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
+"""Of one document: a page of 100 objects of 160 KiB each; the output's own bound is far below."""
 IDLE_SECONDS = 2.0
 """That a connection is used again: an API server closes none that young, and so no change is sent into a dead one."""
 JSON = "application/json"

@@ -12,8 +12,32 @@ from towline.commandline.errors import BadCommand
 
 Do = Callable[[Invocation], Awaitable[None]]
 
+_MODULES = "towline.agent.commands"
+_DOCKER = {
+    "ps": "listing:ps",
+    "images": "listing:images",
+    "inspect": "listing:inspect",
+    "logs": "logs:logs",
+    "stats": "looking:stats",
+    "top": "looking:top",
+    "version": "looking:version",
+    "info": "looking:info",
+    "system df": "looking:system_df",
+    "restart": "lifetime:restart",
+    "start": "lifetime:start",
+    "stop": "lifetime:stop",
+}
+"""Of docker and of compose."""
 _KUBECTL = {
     "get": "get:get",
+    "describe": "describe:describe",
+    "top": "top:top",
+    "apply": "apply:apply",
+    "delete": "delete:delete",
+    "scale": "delete:scale",
+    "cordon": "nodes:cordon",
+    "uncordon": "nodes:uncordon",
+    "drain": "nodes:drain",
     "logs": "logs:logs",
     "rollout status": "rollout:status",
     "rollout history": "rollout:history",
@@ -56,6 +80,7 @@ def check(invocation: Invocation) -> None:
 
 def _find(invocation: Invocation) -> Do:
     plan = invocation.plan
-    module, _, name = _KUBECTL[plan.verb].partition(":")
-    found: Do = getattr(importlib.import_module(f"towline.agent.commands.kube.{module}"), name)
+    folder, verbs = ("kube", _KUBECTL) if plan.program == "kubectl" else ("docker", _DOCKER)
+    module, _, name = verbs[plan.verb].partition(":")
+    found: Do = getattr(importlib.import_module(f"{_MODULES}.{folder}.{module}"), name)
     return found

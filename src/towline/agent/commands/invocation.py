@@ -27,6 +27,8 @@ class Invocation:
     api: Cluster | None = None
     """For kubectl."""
     clock: Clock = REAL_CLOCK
+    protected: tuple[str, ...] = ()
+    """Folders of the agent itself, which nobody mounts."""
 
     @property
     def cluster(self) -> Cluster:

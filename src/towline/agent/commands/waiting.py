@@ -16,9 +16,10 @@ class Waiting:
         self._deadline = clock.monotonic() + timeout if timeout > 0 else None
         self._pause = FIRST_PAUSE
 
-    async def pause(self) -> bool:
-        """Wait until the next look. Returns: False when the time is up."""
+    async def pause(self, seconds: float = 0.0) -> bool:
+        """Wait until the next look, or for some seconds. Returns: False when the time is up."""
         pause, self._pause = self._pause, min(LONGEST_PAUSE, self._pause * 1.5)
+        pause = seconds or pause
         if self._deadline is not None:
             left = self._deadline - self._clock.monotonic()
             if left <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
@@ -10,14 +11,19 @@ import msgspec
 import yaml
 
 from towline.agent.commands.discovery import resolve
+from towline.agent.commands.ending import CommandEnds
 from towline.agent.commands.invocation import Invocation
-from towline.agent.commands.kube.objects import Object, indented, items, kind_of, pages, read_named, selected
+from towline.agent.commands.kube.objects import ROWS, Object, indented, items, kind_of, pages, read_named, selected
 from towline.agent.commands.tables import Table
 from towline.commandline import jsonpath
 from towline.commandline.errors import BadCommand
 from towline.commandline.plan import Target
 
 AS_TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+
+
+MOST_HELD = 1_000
+"""Objects that a template is filled from at once: some 50 MB of memory. Columns and documents hold one page."""
 
 
 async def get(invocation: Invocation) -> None:
@@ -64,7 +70,7 @@ async def _table_pages(invocation: Invocation, target: Target) -> AsyncIterator[
         async for page in read_named(invocation, target, accept=AS_TABLE):
             yield page
     else:
-        async for page in pages(invocation, target.resource, accept=AS_TABLE, **selected(invocation.plan)):
+        async for page in pages(invocation, target.resource, selected(invocation.plan), accept=AS_TABLE, size=ROWS):
             yield page
 
 
@@ -142,7 +148,8 @@ async def _objects(invocation: Invocation, targets: Sequence[Target]) -> AsyncIt
             async for found in read_named(invocation, target):
                 yield target, _plain(found)
         else:
-            async for item in items(invocation, target.resource, **selected(invocation.plan)):
+            async for item in items(invocation, target.resource, selected(invocation.plan)):
+                await asyncio.sleep(0)  # a large object takes milliseconds to write down; others must have their turn
                 yield target, _plain(kind_of(target.resource, item))
 
 
@@ -196,7 +203,11 @@ def _yaml(value: Any) -> str:
 
 async def _template(invocation: Invocation, targets: Sequence[Target], text: str) -> None:
     nodes = jsonpath.template(text)
-    found = [each async for _, each in _objects(invocation, targets)]
+    found: list[Object] = []
+    async for _, each in _objects(invocation, targets):
+        found.append(each)
+        if len(found) > MOST_HELD:
+            raise CommandEnds(f"error: more than {MOST_HELD} objects for a template: narrow it by a selector")
     is_single = len(targets) == 1 and len(targets[0].names) == 1
     value: Any = found[0] if is_single and found else {"apiVersion": "v1", "kind": "List", "items": found}
     invocation.output.write("stdout", jsonpath.fill(nodes, value).encode())

@@ -9,7 +9,7 @@ from typing import Any
 from towline.agent.commands.cluster import Rejected, path_of
 from towline.agent.commands.ending import CommandEnds
 from towline.agent.commands.invocation import Invocation
-from towline.agent.commands.kube.objects import Object, items
+from towline.agent.commands.kube.objects import Object, Selector, items, selected
 from towline.agent.commands.kube.selectors import of_workload
 from towline.aio.tasks import TaskOwner
 from towline.commandline.kubectl import PODS
@@ -53,11 +53,11 @@ async def _pods(invocation: Invocation) -> list[Object]:
     """Return the pods that are meant."""
     plan, target = invocation.plan, invocation.plan.targets[0]
     if not target.names:
-        return [each async for each in items(invocation, PODS, labelSelector=plan.parsed.text("selector"))]
+        return [each async for each in items(invocation, PODS, selected(plan))]
     found = await invocation.cluster.get(path_of(target.resource, plan.namespace, target.names[0]))
     if target.resource is PODS:
         return [found]
-    pods = [each async for each in items(invocation, PODS, labelSelector=of_workload(found))]
+    pods = [each async for each in items(invocation, PODS, Selector(of_workload(found)))]
     if not pods:
         raise CommandEnds(f"error: {target.resource.shown}/{target.names[0]} has no pods")
     if len(pods) > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from towline.agent.commands.cluster import JSON, Query, Rejected, path_of
 from towline.agent.commands.discovery import resolve
@@ -12,8 +12,10 @@ from towline.agent.commands.invocation import Invocation
 from towline.commandline.plan import Plan, Target
 from towline.commandline.resources import Resource
 
-PAGE = 500
-"""Objects of one page, as kubectl asks for."""
+PAGE = 100
+"""Whole objects of one page: a megabyte of usual pods, so that no list is ever held whole."""
+ROWS = 500
+"""Rows of a page of a table, as kubectl asks for."""
 
 Object = dict[str, Any]
 
@@ -34,30 +36,48 @@ class Chosen:
         return path_of(self.resource, self.namespace, self.name, subresource, query)
 
 
-def selected(plan: Plan) -> dict[str, str]:
-    """Return the query of the plan's selectors."""
-    parsed = plan.parsed
-    return {"labelSelector": parsed.text("selector"), "fieldSelector": parsed.text("field-selector")}
+class Selector(NamedTuple):
+    """Which objects of a list are wanted; empty texts leave nothing out."""
+
+    labels: str = ""
+    fields: str = ""
+
+
+EVERY = Selector()
+
+
+def selected(plan: Plan) -> Selector:
+    """Return the plan's selectors."""
+    return Selector(plan.parsed.text("selector"), plan.parsed.text("field-selector"))
 
 
 async def pages(
-    invocation: Invocation, resource: Resource, *, accept: str = JSON, namespace: str | None = None, **query: str
+    invocation: Invocation,
+    resource: Resource,
+    selector: Selector = EVERY,
+    *,
+    accept: str = JSON,
+    namespace: str | None = None,
+    size: int = PAGE,
 ) -> AsyncIterator[Object]:
     """Yield the pages of a list."""
     where = invocation.plan.namespace if namespace is None else namespace
     more = ""
     while True:
-        asked: dict[str, str | int | bool] = {**query, "limit": PAGE, "continue": more}
-        page = await invocation.cluster.get(path_of(resource, where, query=asked), accept=accept)
+        selected = {"labelSelector": selector.labels, "fieldSelector": selector.fields}
+        target = path_of(resource, where, query={**selected, "limit": size, "continue": more})
+        page = await invocation.cluster.get(target, accept=accept)
         yield page
         more = str(page.get("metadata", {}).get("continue") or "")
         if not more:
             return
 
 
-async def items(invocation: Invocation, resource: Resource, **query: str) -> AsyncIterator[Object]:
+async def items(
+    invocation: Invocation, resource: Resource, selector: Selector = EVERY, *, namespace: str | None = None
+) -> AsyncIterator[Object]:
     """Yield the objects that a selector finds."""
-    async for page in pages(invocation, resource, **query):
+    async for page in pages(invocation, resource, selector, namespace=namespace):
         for item in page.get("items") or ():
             yield item
 
@@ -70,8 +90,7 @@ async def chosen(invocation: Invocation, *, needs_one: bool = True) -> list[Chos
         resource = await resolve(invocation.cluster, target.resource)
         found += [Chosen(resource, plan.namespace, name) for name in target.names]
         if not target.names:
-            query = selected(plan)
-            async for item in items(invocation, resource, **query):
+            async for item in items(invocation, resource, selected(plan)):
                 metadata = item["metadata"]
                 found.append(Chosen(resource, metadata.get("namespace", ""), metadata["name"]))
     if not found and needs_one:

@@ -12,7 +12,8 @@ import msgspec
 
 from towline.agent.commands.ending import CommandEnds
 from towline.agent.commands.invocation import Invocation
-from towline.agent.commands.kube.objects import Chosen, Object, chosen, items
+from towline.agent.commands.kube.objects import Chosen, Object, Selector, chosen, items
+from towline.agent.commands.kube.patches import JSON_PATCH, MANAGER, MERGE, STRATEGIC, changing, done, is_dry
 from towline.agent.commands.kube.selectors import of_workload
 from towline.agent.commands.tables import Table
 from towline.agent.commands.waiting import Waiting
@@ -23,12 +24,6 @@ RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 REVISION = "deployment.kubernetes.io/revision"
 CAUSE = "kubernetes.io/change-cause"
 HASH = "pod-template-hash"
-STRATEGIC, MERGE, JSON_PATCH = (
-    "application/strategic-merge-patch+json",
-    "application/merge-patch+json",
-    "application/json-patch+json",
-)
-MANAGER = {"fieldManager": "towline"}
 
 
 # -- status ------------------------------------------------------------------------------------
@@ -167,7 +162,8 @@ async def _set_paused(invocation: Invocation, *, wanted: bool) -> None:
 async def undo(invocation: Invocation) -> None:
     """Put the pod template of an earlier revision back."""
     wanted = invocation.plan.parsed.number("to-revision", 0)
-    dry = invocation.plan.parsed.text("dry-run", "none") == "server"
+    parsed = invocation.plan.parsed
+    dry = is_dry(parsed)
 
     async def change(each: Chosen, found: Object) -> str:
         if found["spec"].get("paused"):
@@ -178,13 +174,12 @@ async def undo(invocation: Invocation) -> None:
         if number not in past:
             which = f"revision {wanted}" if wanted else "an earlier revision"
             raise CommandEnds(f"error: unable to find {which} of {each.shown} in the history")
-        query = {**MANAGER, **({"dryRun": "All"} if dry else {})}
         body, kind = _put_back(found, past[number])
         before = found["metadata"].get("generation")
-        made = await invocation.cluster.send("PATCH", each.path(query=query), body, kind)
+        made = await invocation.cluster.send("PATCH", each.path(query=changing(parsed)), body, kind)
         if made["metadata"].get("generation") == before and not dry:
             return f"skipped rollback (current template already matches revision {number})"
-        return "rolled back" + (" (server dry run)" if dry else "")
+        return done("rolled back", parsed)
 
     await _change(invocation, change)
 
@@ -247,7 +242,7 @@ async def _past(invocation: Invocation, found: Object) -> dict[int, Object]:
     """Return the revisions of a workload by number."""
     name = "replicasets" if found["kind"] == "Deployment" else "controllerrevisions"
     past = {}
-    async for item in items(invocation, BY_NAME[name], labelSelector=of_workload(found)):
+    async for item in items(invocation, BY_NAME[name], Selector(of_workload(found))):
         owners = item["metadata"].get("ownerReferences") or ()
         if any(owner.get("uid") == found["metadata"]["uid"] for owner in owners):
             number = item.get("revision") or int(_notes(item).get(REVISION, "0"))
