@@ -50,10 +50,10 @@ class Order:
             link.JobResult(
                 job_id=self.job.job_id,
                 fence=self.agent.epoch,
-                outcome=word,
+                outcome=word,  # type: ignore[arg-type]
                 error=error,
                 code=code,
-                detail=detail,  # type: ignore[arg-type]
+                detail=detail,
             )
         )
         await self.agent.next(link.JobStored)
