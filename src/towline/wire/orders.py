@@ -263,7 +263,7 @@ class AdoptDetail(Detail, frozen=True):
     services: dict[str, ServiceOutcome] = {}
 
 
-class CommandDetail(Detail, frozen=True):
+class CommandDetail(Detail, frozen=True, omit_defaults=False):
     exit_code: int = 0
     stdout_bytes: int = 0
     """What it printed, kept or not."""

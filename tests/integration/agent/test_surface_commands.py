@@ -92,7 +92,9 @@ async def test_a_command_runs_with_its_output_as_it_comes(api: SmallApi, surface
         assert (end["state"], end["exit_code"], end["stdout_bytes"]) == ("succeeded", 0, 13)
     (kept,) = await listed(surface, surface.operator)
     assert kept["state"] == "succeeded"
-    for _, _, fields in api.asked:
+    made = [fields for _, target, fields in api.asked if target.startswith("/api/v1/namespaces/web/pods/a")]
+    assert len(made) == 2
+    for fields in made:
         assert fields["impersonate-user"] == "towline:local"
         assert fields["impersonate-group"] == "towline:role:operator"
 
