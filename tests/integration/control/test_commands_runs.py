@@ -6,13 +6,14 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select, update
 from tests.support.command_runs import COMPOSE, Place, begin, place
 from tests.support.control_app import ControlApp
-from tests.support.scripted_agent import ScriptedAgent
+from tests.support.scripted_agent import ScriptedAgent, until
 
+from towline.aio.tasks import TaskOwner
 from towline.cli.sse import parse_events
-from towline.control.access.models import Grant
+from towline.control.access.models import Grant, User
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
 from towline.control.audit.models import AuditEvent
 from towline.control.commands.models import CommandRun
@@ -318,6 +319,29 @@ async def test_a_run_is_followed_as_it_prints_and_from_where_one_was(scene: Plac
     assert [data["text"] for kind, data, _ in later if kind == "output"] == ["two\n"]
     (group,) = (await client.get(f"/api/v1/commands/runs/{run['id']}/results")).json()["groups"]
     assert group["stdout"] == "two\n"  # what came before it was begun anew does not count
+
+
+@pytest.mark.parametrize("of_job", [False, True])
+async def test_a_stream_ends_its_output_with_the_right_to_read_it(scene: Place, of_job: bool) -> None:
+    await scene.cluster("edge-1")
+    client, other = await scene.operator(), await scene.operator("olga")
+    run = await begin(client, "kubectl", "logs", "-f", "web", clusters=["edge-1"])
+    order = await scene.order("edge-1")
+    await order.say("stdout", "one\n")
+    path = f"jobs/{order.job.job_id}/events?follow=1" if of_job else f"commands/runs/{run['id']}/events"
+    async with TaskOwner("reader") as owner:
+        reading = owner.spawn("read", other.get(f"/api/v1/{path}"))
+        await until(lambda: scene.app.control.metrics.streams_open._value.get() == 1)
+        async with scene.app.control.db.begin() as tx:
+            user = await tx.scalar(select(User).where(User.username == "olga"))
+            assert user is not None
+            await tx.execute(update(Grant).where(Grant.subject_id == user.id).values(role="viewer"))
+            scene.app.control.access.changed(tx)
+        await order.say("stdout", "two\n")
+        await order.end(0)
+        await scene.ended(client, run["id"])
+        text = (await reading).text
+    assert ("two" in text, "succeeded" in text) == (False, True)
 
 
 async def test_a_project_is_as_far_as_its_grant_goes_on_a_docker_host(scene: Place) -> None:

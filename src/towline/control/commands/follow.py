@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from towline.control.access.actor import Access
-from towline.control.bus import Subscription
+from towline.control.bus import RESYNC, Subscription
 from towline.control.commands import repository
 from towline.control.commands.models import CommandRun, CommandTarget
 from towline.control.commands.output import STAGES
@@ -65,12 +65,13 @@ async def follow(
 
     Kinds: `output` (what a target printed), `target` (its state changed), `end`.
     """
-    states: dict[int, str] = {}
-    async with control.bus.subscribe("command", "job") as hints:
+    reader = _Reader(control, access, place, with_output)
+    async with control.bus.subscribe("command", "job", "access", RESYNC) as hints:
         while True:
             async with control.db.read() as tx:
-                run, targets = await control.commands.runs.find(tx, access, run_id)
-                news, more = await _new(tx, control, access, run, targets, place, states, with_output)
+                await reader.renew(tx)
+                run, targets = await control.commands.runs.find(tx, reader.access, run_id)
+                news, more = await reader.read(tx, run, targets)
             for one in news:
                 yield one
             if more:
@@ -80,39 +81,74 @@ async def follow(
                 return
             if control.draining:
                 return  # the reader comes back, and goes on where it was
-            if not await _hinted(hints, run, targets):
+            if not await _hinted(hints, run, targets, reader):
                 yield None
 
 
-async def _new(
-    tx: Transaction, control: ControlPlane, access: Access, run: CommandRun, targets: Sequence[CommandTarget],
-    place: Place, states: dict[int, str], with_output: bool,
-) -> tuple[list[News], bool]:  # fmt: skip
-    may = await readable(tx, access, control.commands.contents, run, [one.cluster_id for one in targets])
-    news, more = [], False
-    streamed = [one for one in targets if one.job_id and one.cluster_id in may][:MOST_STREAMED]
-    for one in streamed if with_output else ():
-        found, full = await _printed(tx, one, place)
-        news += found
-        more = more or full
-    if more:
-        return news, True  # how a target ended is said behind what it printed
-    for one in targets:
-        if states.get(one.position) != one.state:
-            states[one.position] = one.state
-            news.append(News("target", shown(one, readable=one.cluster_id in may), str(place)))
-    return news, False
+class _Reader:
+    """What one stream has said so far, and for whom."""
 
+    def __init__(self, control: ControlPlane, access: Access, place: Place, with_output: bool) -> None:
+        self._control = control
+        self._place = place
+        self._with_output = with_output
+        self._states: dict[int, str] = {}
+        self._read_to: dict[str, int] = {}
+        """Per job the number of its last event, of whatever stage, when it was read to its end."""
+        self._renewed_at = control.clock.monotonic()
+        self.access = access
+        self.is_stale = False
+        """Somebody's rights changed, perhaps those of the reader."""
 
-async def _printed(tx: Transaction, one: CommandTarget, place: Place) -> tuple[list[News], bool]:
-    after = place.seqs.get(one.position, 0)
-    events = await repository.events(tx, one.job_id, (*STAGES, RESTARTED), after=after, limit=PAGE)
-    news = []
-    for event in events:
-        place.seqs[one.position] = event.seq
-        data = {"target": one.cluster_name, "position": one.position, "stage": event.stage, "text": event.text}
-        news.append(News("output", data, str(place)))
-    return news, len(events) == PAGE
+    async def renew(self, tx: Transaction) -> None:
+        """Look at the reader's rights again, now and then: a stream outlives them. Raises: AccessLost."""
+        now = self._control.clock.monotonic()
+        if self.is_stale or now - self._renewed_at >= LOOK_INTERVAL:
+            self.access = await self._control.access.renewed(tx, self.access)
+            self._renewed_at, self.is_stale = now, False
+
+    async def read(self, tx: Transaction, run: CommandRun, targets: Sequence[CommandTarget]) -> tuple[list[News], bool]:
+        """Return what is new, and whether there is more of it."""
+        contents = self._control.commands.contents
+        may = await readable(tx, self.access, contents, run, [one.cluster_id for one in targets])
+        news: list[News] = []
+        more = False
+        if self._with_output:
+            streamed = [one for one in targets if one.job_id and one.cluster_id in may][:MOST_STREAMED]
+            news, more = await self._printed(tx, streamed)
+        if more:
+            return news, True  # how a target ended is said behind what it printed
+        for one in targets:
+            if self._states.get(one.position) != one.state:
+                self._states[one.position] = one.state
+                news.append(News("target", shown(one, readable=one.cluster_id in may), str(self._place)))
+        return news, False
+
+    async def _printed(self, tx: Transaction, streamed: Sequence[CommandTarget]) -> tuple[list[News], bool]:
+        jobs = await repository.jobs(tx, [one.job_id for one in streamed])
+        news: list[News] = []
+        more = False
+        for one in streamed:
+            job = jobs.get(one.job_id)
+            if job is None or self._read_to.get(job.id) == job.last_seq:
+                continue
+            found = await self._target(tx, one)
+            news += found
+            if len(found) == PAGE:
+                more = True
+            else:
+                self._read_to[job.id] = job.last_seq
+        return news, more
+
+    async def _target(self, tx: Transaction, one: CommandTarget) -> list[News]:
+        seqs = self._place.seqs
+        after = seqs.get(one.position, 0)
+        news: list[News] = []
+        for event in await repository.events(tx, one.job_id, (*STAGES, RESTARTED), after=after, limit=PAGE):
+            seqs[one.position] = event.seq
+            data = {"target": one.cluster_name, "position": one.position, "stage": event.stage, "text": event.text}
+            news.append(News("output", data, str(self._place)))
+        return news
 
 
 def shown(one: CommandTarget, *, readable: bool) -> dict[str, Any]:
@@ -123,13 +159,14 @@ def shown(one: CommandTarget, *, readable: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def _hinted(hints: Subscription, run: CommandRun, targets: Sequence[CommandTarget]) -> bool:
+async def _hinted(hints: Subscription, run: CommandRun, targets: Sequence[CommandTarget], reader: _Reader) -> bool:
     """Wait for a hint about the run. False: none came."""
     wanted = {run.id, *(one.job_id for one in targets)}
     try:
         async with asyncio.timeout(LOOK_INTERVAL):
             async for hint in hints:
-                if hint.ids.get("id", run.id) in wanted:
+                reader.is_stale = reader.is_stale or hint.topic in ("access", RESYNC)
+                if reader.is_stale or hint.ids.get("id", run.id) in wanted:
                     break
             else:
                 await asyncio.sleep(0.1)  # the bus is closed: the server stops
@@ -139,5 +176,6 @@ async def _hinted(hints: Subscription, run: CommandRun, targets: Sequence[Comman
     with suppress(TimeoutError, StopAsyncIteration):
         async with asyncio.timeout(GATHER_SECONDS):
             while True:
-                await anext(hints)
+                hint = await anext(hints)
+                reader.is_stale = reader.is_stale or hint.topic in ("access", RESYNC)
     return True

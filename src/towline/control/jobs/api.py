@@ -135,6 +135,8 @@ async def _stream(
                     continue
                 job, events = news
                 async with control.db.read() as tx:
+                    if control.fleet.jobs.is_discreet(job.kind):  # a stream outlives the right to read it
+                        access = await control.access.renewed(tx, access)
                     shows = await control.fleet.jobs.reader(tx, access, job)
                 for event in filter(shows, events):
                     yield sse("progress", show_event(event), id=event.seq)

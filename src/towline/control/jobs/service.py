@@ -243,6 +243,10 @@ class Jobs:
     async def events(self, tx: Transaction, job_id: str, after: int, limit: int) -> Sequence[JobEvent]:
         return await repository.events(tx, job_id, after, limit)
 
+    def is_discreet(self, kind: str) -> bool:
+        """Tell whether not everybody who may see a job of a kind may read its output."""
+        return isinstance(self._handlers.get(kind), Discreet)
+
     async def reader(self, tx: Transaction, access: Access, job: Job) -> Callable[[JobEvent], bool]:
         """Return what tells which events of a job an actor may see: of some kinds not everybody reads the output."""
         handler: object = self._handlers.get(job.kind)
