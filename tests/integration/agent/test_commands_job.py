@@ -270,6 +270,54 @@ async def test_a_repeated_order_writes_once(api: WritableApi, host: AgentHost) -
     assert len(api.writes) == 1
 
 
+# -- kinds that the cluster adds ---------------------------------------------------------------------
+
+
+def add_kind(api: SmallApi, *, namespaced: bool) -> None:
+    """Serve a kind as custom resource definitions do."""
+    served = {
+        "/apis/example.org": {"preferredVersion": {"version": "v1beta1"}},
+        "/apis/example.org/v1beta1": {
+            "resources": [
+                {"name": "widgets/status", "kind": "Widget", "namespaced": namespaced},
+                {"name": "widgets", "singularName": "widget", "kind": "Widget", "namespaced": namespaced},
+            ]
+        },
+        "/apis/example.org/v1beta1/namespaces/shop/widgets/a": {"metadata": {"name": "a", "namespace": "shop"}},
+        "/apis/example.org/v1beta1/widgets": {"metadata": {}, "items": [{"metadata": {"name": "b"}}]},
+    }
+    for path, body in served.items():
+        api.answers[path] = (200, "application/json", json.dumps(body).encode())
+
+
+async def test_an_added_kind_is_found_by_asking_the_cluster(api: WritableApi, host: AgentHost) -> None:
+    add_kind(api, namespaced=True)
+    ran = await run(host, "kubectl", "get", "widgets.example.org", "a", "-o", "name", namespace="shop")
+    assert ran.lines == ["widget.example.org/a"]
+    manifest = "apiVersion: example.org/v1beta1\nkind: Widget\nmetadata: {name: a}\n"
+    applied = await run(host, "kubectl", "apply", "-f", "-", namespace="shop", stdin=manifest)
+    assert applied.lines == ["widget.example.org/a serverside-applied"]
+    assert api.writes[0].startswith("PATCH /apis/example.org/v1beta1/namespaces/shop/widgets/a?fieldManager=towline")
+
+
+async def test_an_added_kind_of_the_whole_cluster_needs_to_be_asked_for_as_one(
+    api: WritableApi, host: AgentHost
+) -> None:
+    add_kind(api, namespaced=False)
+    inside = await run(host, "kubectl", "get", "widgets.example.org", "-o", "name", namespace="shop")
+    assert inside.outcome == ("failed", "command_exit")
+    assert "add --all-namespaces" in inside.err
+    assert (await run(host, "kubectl", "get", "widgets.example.org", "-A", "-o", "name")).lines == [
+        "widget.example.org/b"
+    ]
+    assert not any(target.partition("?")[0].endswith("shop/widgets") for _, target, _ in api.asked)
+
+
+async def test_a_kind_that_is_not_served_is_told(api: WritableApi, host: AgentHost) -> None:
+    ran = await run(host, "kubectl", "get", "gadgets.example.org")
+    assert ran.err == "error: the server doesn't have a resource type gadgets.example.org\n"
+
+
 # -- many, long, large ------------------------------------------------------------------------------
 
 
