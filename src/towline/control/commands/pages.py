@@ -6,6 +6,7 @@ The form shows where a command would run before it runs anything; what is run is
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -39,6 +40,8 @@ STATES = tuple(state.value for state in RunState)
 SHOWN_TARGETS = 200
 """Targets that the page lists one by one; of more it says how many."""
 PARAMETER = "value_"
+_PLAIN = re.compile(r"[\w@%+=:,./{}-]+", re.ASCII)
+"""Arguments that read the same without quotes, parameters of saved commands among them."""
 _FIELDS = ("program", "line", "stdin", "namespace", "project", "clusters", "selector", "wave", "timeout", "saved")
 
 
@@ -76,7 +79,7 @@ async def begin(request: Request, access: Runner) -> Response:
     typed["stop"] = "on" if form.checked("stop") else ""
     found = await api.get_saved(request, access, typed["saved"]) if typed["saved"] else None
     if found is not None:
-        typed["line"] = shlex.join(found.arguments)
+        typed["line"] = joined(found.arguments)
     notices: list[Notice] = []
     seen = None
     async with forms.noticed(notices):
@@ -158,11 +161,16 @@ def words(line: str) -> list[str]:
         raise ApiError(ErrorCode.INVALID, "a quote has no end", hint="write '…' around what holds blanks") from error
 
 
+def joined(arguments: Sequence[str]) -> str:
+    """Return arguments on one line, as `words` reads them; quotes stand only where they are needed."""
+    return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in arguments)
+
+
 def described(run: dict[str, Any]) -> dict[str, Any]:
     """Add to a run's JSON what templates need: the command on one line, a tone, and how its targets are."""
     counts = ", ".join(f"{count} {state}" for state, count in sorted(run["counts"].items()))
     return run | {
-        "line": shlex.join([run["program"], *run["arguments"]]),
+        "line": joined([run["program"], *run["arguments"]]),
         "tone": TONES[RunState(run["state"])],
         "open": RunState(run["state"]) in OPEN_RUNS,
         "summary": counts,
@@ -190,7 +198,7 @@ async def _form(
     return _page(
         request, access, "new", notices=notices, typed={"stop": "", **typed}, saved_one=found, seen=seen,
         allowed=len(allowed), mark=seen_mark(seen) if seen else "", programs=PROGRAMS,
-        names=[one.name for one in choices], line=shlex.join([seen.program, *seen.arguments]) if seen else "",
+        names=[one.name for one in choices], line=joined([seen.program, *seen.arguments]) if seen else "",
         parameters=[(name, typed.get(PARAMETER + name, "")) for name in (found.parameters if found else ())],
         as_command=_as_command(typed),
     )  # fmt: skip
@@ -204,7 +212,7 @@ async def _saved(
     listed = await service.page(access, asked)
     rows = [
         api.saved_shown(row).model_dump()
-        | {"line": shlex.join([row.program, *row.arguments]), "may_change": service.may_change(access, row)}
+        | {"line": joined([row.program, *row.arguments]), "may_change": service.may_change(access, row)}
         for row in listed.rows
     ]
     shown = {"items": rows, "next_cursor": listed.next_cursor, "total": listed.total}
@@ -253,7 +261,7 @@ def _body(typed: dict[str, str], found: SavedOut | None) -> RunIn:
 
 def _of_saved(found: SavedOut) -> dict[str, str]:
     typed = {
-        "saved": found.name, "program": found.program, "line": shlex.join(found.arguments),
+        "saved": found.name, "program": found.program, "line": joined(found.arguments),
         "namespace": found.namespace, "project": found.project, "selector": found.selector,
     }  # fmt: skip
     return typed | {PARAMETER + name: found.defaults.get(name, "") for name in found.parameters}
@@ -271,12 +279,16 @@ def _defaults(text: str) -> dict[str, str]:
 
 
 def _as_command(typed: dict[str, str]) -> str:
-    """Return the line that does the same in a terminal."""
+    """Return the line that does the same in a terminal, where a shell does read it."""
     names = typed["clusters"].replace(",", " ").split()
     where = shlex.join(names) if names else f"--selector {shlex.quote(typed['selector'] or 'env=prod')}"
     if typed["saved"]:
         return f"towline run {where} --saved {typed['saved']}"
-    return f"towline run {where} -- {typed['program'] or 'kubectl'} {typed['line'] or 'get nodes'}"
+    try:
+        arguments = words(typed["line"]) or ["get", "nodes"]
+    except ApiError:
+        arguments = []
+    return f"towline run {where} -- {shlex.join([typed['program'] or 'kubectl', *arguments])}"
 
 
 def _may_cancel(access: Access, run: dict[str, Any]) -> bool:
