@@ -157,6 +157,37 @@ def agent_surface() -> str:
     return page("The agent's own surface", "".join([*parts, "```\n"]))
 
 
+def command_list() -> str:
+    """Return the page of the commands that people may run on clusters."""
+    from towline.commandline.catalogue import PROGRAMS
+    from towline.wire.orders import CODES
+
+    text = (
+        "The closed list of commands that `towline run`, its pages and the agent's own surface take; how to run them: "
+        "[run commands](../how-to/commands.md). Arguments are a list and no shell reads them; what is not written here "
+        "is refused by both ends. Verbs that write are never begun twice.\n"
+    )
+    parts = [text]
+    for program in PROGRAMS.values():
+        parts.append(f"\n## `{program.name}`\n\n")
+        rows = [
+            (
+                f"`{verb.name} {verb.usage}`".replace(" `", "`"),
+                "yes" if verb.writes else "",
+                ", ".join(f"`{flag.shown}`" for flag in verb.flags),
+                verb.words,
+            )
+            for verb in program.verbs
+        ]
+        parts.append(table(("Verb", "Writes", "Flags", "What it does"), rows))
+        refused = [(f"`{'-' if len(name) == 1 else '--'}{name}`", why) for name, why in program.refused.items()]
+        parts.append(f"\nRefused flags of `{program.name}`:\n\n{table(('Flag', 'Why'), refused)}")
+    codes = ("bad_command", "forbidden", "command_exit", "interrupted", "timed_out", "cancelled")
+    rows = [(f"`{code}`", CODES[code]) for code in codes]
+    parts.append(f"\n## How a command ends\n\n{table(('Code', 'Meaning'), rows)}")
+    return page("Commands", "".join(parts))
+
+
 async def families(folder: Path) -> list[tuple[str, ...]]:
     """Return name, type, labels and meaning of every family."""
     from towline.control import logging
@@ -261,6 +292,7 @@ PAGES = {
     "cli.md": command_line,
     "api.md": api,
     "agent-surface.md": agent_surface,
+    "commands.md": command_list,
     "agent-openapi.json": agent_document,
 }
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
-from tests.support import browser, seeds
+from tests.support import browser, command_seeds, seeds
 from tests.support.browser import Scheme, Window
 from tests.support.page_server import PageServer
 
@@ -20,15 +20,17 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 FAILED = "/clusters/warehouse-hamburg-storage/deployments/shop"
 GOOD = "/clusters/edge-1/deployments/shop"
+COMMAND = f"/commands/{command_seeds.RUN}"
 PLACES = (
     "/fleet", "/deployments", "/jobs", "/access?tab=tokens", "/settings", "/search?q=shop",
     "/routes", "/domains", "/certificates", "/alerts", "/alerts/rules", "/alerts/silences", "/clusters/edge-1",
+    "/commands",
 )  # fmt: skip
 PAGES = (
     *PLACES, "/fleet/join", "/fleet/join/kubernetes", "/clusters/edge-1/settings", "/clusters/edge-2",
     "/deployments/new?sample=1", GOOD, FAILED, f"{GOOD}/edit", f"{FAILED}/revisions", f"{FAILED}/revisions/2",
     f"{GOOD}/settings", "/access", "/access?tab=join", "/audit", "/routes/new", "/clusters/edge-1/routes",
-    "/alerts/channels",
+    "/alerts/channels", "/commands/saved", "/commands/new", "/commands/new?saved=logs", COMMAND,
 )  # fmt: skip
 NEEDS_AGENT = (f"{GOOD}/logs", f"{GOOD}/terminal")
 FAST_SECONDS = 0.1
@@ -39,6 +41,7 @@ FAST_SECONDS = 0.1
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     with PageServer(tmp_path_factory.mktemp("pages")) as running:
         running.do(seeds.three(running.control))
+        running.do(command_seeds.run_and_saved(running.control))
         yield running
 
 
@@ -124,7 +127,13 @@ ACTIONS = {
         "Redeploy": Role.DEPLOYER,
         "Edit and deploy": Role.DEPLOYER,
     },
-    "/clusters/edge-1": {"Adopt": Role.DEPLOYER, "Deploy a project": Role.DEPLOYER, "Publish a service": Role.DEPLOYER},
+    "/commands": {"Run a command": Role.OPERATOR},
+    "/clusters/edge-1": {
+        "Run a command": Role.OPERATOR,
+        "Adopt": Role.DEPLOYER,
+        "Deploy a project": Role.DEPLOYER,
+        "Publish a service": Role.DEPLOYER,
+    },
     "/access?tab=users": {"Add a user": Role.ADMIN},
     "/routes": {"Publish a service": Role.DEPLOYER},
     "/domains": {"Add a domain": Role.ADMIN},

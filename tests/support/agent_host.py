@@ -21,6 +21,7 @@ from towline.agent.jobs.context import Host
 from towline.agent.jobs.runner import Runner
 from towline.agent.jobs.steps import Steps
 from towline.agent.journal import Journal
+from towline.agent.kubernetes.credentials import Credentials
 from towline.agent.policy import LocalPolicy
 from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
@@ -53,7 +54,14 @@ def make_identity(**changes: object) -> identity.Identity:
 class AgentHost:
     """One agent's jobs, without a link."""
 
-    def __init__(self, state: Path, *, engine: Engine | None = None, policy: LocalPolicy | None = None) -> None:
+    def __init__(
+        self,
+        state: Path,
+        *,
+        engine: Engine | None = None,
+        policy: LocalPolicy | None = None,
+        kubernetes: Credentials | None = None,
+    ) -> None:
         settings = AgentSettings(state_folder=state)
         store = identity.Store(state)
         if not store.exists():
@@ -70,6 +78,7 @@ class AgentHost:
             identity=store,
             policy=lambda: self.policy,
             find_compose=lambda: compose.find(docker_host),
+            kubernetes=kubernetes,
         )
         self.owner = TaskOwner("test agent")
         self.published: asyncio.Event = asyncio.Event()

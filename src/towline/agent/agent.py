@@ -107,6 +107,7 @@ class Agent:
             identity=self.store,
             policy=self._policy,
             find_compose=self.capabilities.compose_tool,
+            kubernetes=self.kubernetes,
             clock=clock,
         )
         self.delivery = Delivery(self.host.journal, self.owner)
@@ -183,6 +184,7 @@ class Agent:
             session=lambda: self.keeper.session,
             kubernetes=parts.Kubernetes(self.kubernetes, api, self.kube_inventory),
             docker=parts.Docker(engine, self.inventory, self.records),
+            jobs=self.host.journal.newest,
             clock=clock,
         )
 

@@ -164,6 +164,11 @@ class Journal:
         """Return the finished jobs whose result the control plane has not confirmed, oldest first."""
         return self._entries("result IS NOT NULL AND stored_at IS NULL")
 
+    def newest(self, most: int) -> tuple[Entry, ...]:
+        """Return the jobs that were taken last, the newest first."""
+        rows = self._read(f"SELECT {_COLUMNS} FROM job ORDER BY rowid DESC LIMIT ?", most)  # noqa: S608 - constants
+        return tuple(_entry(row) for row in rows)
+
     def forget_before(self, moment: float) -> tuple[str, ...]:
         """Remove jobs that were stored before a moment; returns their ids."""
         rows = self._read("SELECT job_id FROM job WHERE stored_at < ?", moment)

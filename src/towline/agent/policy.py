@@ -28,6 +28,9 @@ CAPABILITIES = ("compose", "forward", "exec", "logs", "kubernetes")
 
 SOURCES = ("ingress", "httproute", "compose")
 
+PROGRAMS = ("kubectl", "docker", "compose")
+"""Of commands."""
+
 LOOPBACK, OWN, CONTAINERS = "loopback", "own", "containers"
 """Words that stand for addresses in forward targets."""
 
@@ -81,6 +84,18 @@ class GatewayRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """What may ask for names by itself."""
 
 
+class CommandRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What commands may do here, besides what `[kubernetes]` and `[compose]` say."""
+
+    enabled: bool = True
+    programs: tuple[str, ...] = PROGRAMS
+    read_only: bool = False
+    workloads: bool = True
+    """Whether `kubectl apply` may bring objects that run containers; each is held against `[compose]` then."""
+    containers: tuple[str, ...] = ("*",)
+    """Projects whose containers `docker` reaches; containers outside of any project are named by `-`."""
+
+
 class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The policy in force."""
 
@@ -90,6 +105,7 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     exec: ExecRules = ExecRules()
     kubernetes: KubernetesRules = KubernetesRules()
     gateway: GatewayRules = GatewayRules()
+    commands: CommandRules = CommandRules()
 
     def require(self, capability: str) -> None:
         """Raises: PolicyRefused: the host's owner switched this off."""
@@ -107,6 +123,14 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         self.require("exec")
         if not fits(project or "-", self.exec.projects):
             raise PolicyRefused(f"the policy of this host does not allow commands in {project or 'this container'!r}")
+
+    def require_command(self, program: str, *, writes: bool) -> None:
+        """Raises: PolicyRefused: commands like this may not run here."""
+        rules = self.commands
+        if not rules.enabled or program not in rules.programs:
+            raise PolicyRefused(f"the policy of this host does not allow {program} commands")
+        if writes and rules.read_only:
+            raise PolicyRefused("the policy of this host allows commands that read only")
 
     def require_kubernetes(self) -> KubernetesRules:
         """Return what requests are held against. Raises: PolicyRefused: none may pass at all."""
@@ -196,9 +220,12 @@ def parse(raw: Mapping[str, Any], source: str) -> LocalPolicy:
     unknown = set(policy.capabilities) - set(CAPABILITIES)
     if unknown:
         raise SettingsError(f"policy {source}: unknown capabilities {sorted(unknown)}; known are {list(CAPABILITIES)}")
-    strange = set(policy.gateway.sources) - set(SOURCES)
-    if strange:
-        raise SettingsError(f"policy {source}: unknown gateway.sources {sorted(strange)}; known are {list(SOURCES)}")
+    for key, given, known in (
+        ("gateway.sources", policy.gateway.sources, SOURCES),
+        ("commands.programs", policy.commands.programs, PROGRAMS),
+    ):
+        if strange := set(given) - set(known):
+            raise SettingsError(f"policy {source}: unknown {key} {sorted(strange)}; known are {list(known)}")
     return policy
 
 
@@ -264,6 +291,6 @@ def _hint(message: str) -> str:
     if "unknown field" not in message:
         return ""
     key = message.split("`")[1]
-    kinds = (LocalPolicy, ComposeRules, ForwardRules, ExecRules, KubernetesRules, GatewayRules)
+    kinds = (LocalPolicy, ComposeRules, ForwardRules, ExecRules, KubernetesRules, GatewayRules, CommandRules)
     known = {name: None for kind in kinds for name in kind.__struct_fields__}
     return nearest_hint(key, known)

@@ -142,6 +142,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     parallel_jobs: Annotated[
         int, Meta(description="Jobs of different projects that run at once; one project's jobs run one by one.")
     ] = 4
+    parallel_commands: Annotated[
+        int, Meta(description="Commands that run at once, those of the local surface counted apart; others wait.")
+    ] = 10
     streams_limit: Annotated[
         int, Meta(description="Streams open at once over the link; further ones are refused as busy.")
     ] = 512

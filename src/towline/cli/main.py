@@ -38,6 +38,8 @@ MODULES = {
     f"{_COMMANDS}kubeconfig": "kubeconfig k8s-token",
     f"{_COMMANDS}kube": "kube",
     f"{_COMMANDS}certs": "certs",
+    f"{_COMMANDS}run": "run",
+    f"{_COMMANDS}saved": "commands runs",
     f"{_COMMANDS}jobs": "jobs",
     f"{_COMMANDS}alerts": "alerts",
     f"{_COMMANDS}access": "tokens users",

@@ -27,6 +27,7 @@ from towline.control.authority.service import ServerTls
 from towline.control.bundles.service import BundleService
 from towline.control.bus import Bus
 from towline.control.certificates.feature import CertificatesFeature
+from towline.control.commands.feature import CommandsFeature
 from towline.control.db import Database
 from towline.control.deployments.adapters import ClusterFleet
 from towline.control.deployments.wiring import deployments_of
@@ -103,9 +104,10 @@ class ControlPlane:
         self.kubernetes = KubernetesAccess(self)
         self.certificates = CertificatesFeature(self)
         self.alerts = AlertsFeature(self)
+        self.commands = CommandsFeature(self)
         self.features: list[Feature] = [
             self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.gateway, self.published,
-            self.kubernetes, self.certificates, self.alerts, self.retention,
+            self.kubernetes, self.certificates, self.alerts, self.commands, self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -153,6 +155,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.bundles.api import router as bundles
     from towline.control.certificates.api import router as certificates
     from towline.control.clusters.api import router as clusters
+    from towline.control.commands.api import router as commands
     from towline.control.deployments.api import router as deployments
     from towline.control.domains.api import router as domains
     from towline.control.install.api import router as install
@@ -186,6 +189,7 @@ def routers() -> Sequence[APIRouter]:
         domains,
         certificates,
         jobs,
+        commands,
         streams,
         recordings,
         alerts,
@@ -203,6 +207,7 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.audit.pages import router as audit
     from towline.control.certificates.pages import router as certificates
     from towline.control.clusters.pages import router as clusters
+    from towline.control.commands.pages import router as commands
     from towline.control.deployments.edit_pages import router as editor
     from towline.control.deployments.pages import router as deployments
     from towline.control.domains.pages import router as domains
@@ -238,6 +243,7 @@ def pages() -> Sequence[APIRouter]:
         domains,
         certificates,
         jobs,
+        commands,
         recordings,
         alerts,
         visits,

@@ -7,6 +7,7 @@ import towline.control.audit.models
 import towline.control.bundles.models
 import towline.control.certificates.models
 import towline.control.clusters.models
+import towline.control.commands.models
 import towline.control.deployments.models
 import towline.control.domains.models
 import towline.control.jobs.models

@@ -21,6 +21,29 @@ LOG_TAIL_LINES = 40
 LOG_TAIL_LINE_BYTES = 4 * 1024
 """Longer lines of a log tail are cut: a result is one control message."""
 
+MAX_STDIN_BYTES = 512 * 1024
+"""Largest standard input of a command, in UTF-8: an order is one control message of at most 1 MiB, escapes included."""
+
+MAX_ARGUMENTS = 200
+"""Arguments of one command: more are no command that a person wrote."""
+
+MAX_ARGUMENT_BYTES = 8 * 1024
+"""Longer arguments are no name, label or expression; manifests come by standard input."""
+
+OUTPUT_BYTES = 1024 * 1024
+"""Output of a command that is kept when nobody says otherwise: 10,000 lines of 100 characters."""
+
+MAX_OUTPUT_BYTES = 16 * 1024 * 1024
+"""Most output of a command that somebody may ask to be kept: each byte is a row's in the control plane."""
+
+MAX_OUTPUT_CHUNK = 4_000
+"""Characters of one event of output, which the control plane keeps whole; longer output is cut into several."""
+
+STDOUT, STDERR, RESTARTED = "stdout", "stderr", "restarted"
+"""Stages of a command's events. `restarted`: what came before is void, the command begins anew."""
+
+Program = Literal["kubectl", "docker", "compose"]
+
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Payload of a job."""
@@ -102,6 +125,26 @@ class Adopt(Order, frozen=True):
     revision_id: str = ""
 
 
+class Command(Order, frozen=True):
+    """`command.run`: an argument list that somebody runs; which ones there are is `towline.commandline`'s.
+
+    `project` is the Compose project for `compose`, and empty for the other programs.
+    """
+
+    program: Program
+    arguments: tuple[str, ...]
+    """Without the program's name. Never read by a shell."""
+    user: str
+    """Whom the agent impersonates in the cluster."""
+    groups: tuple[str, ...] = ()
+    namespace: str = "default"
+    """Where names without a namespace are looked for."""
+    stdin: str = ""
+    """Manifest text for `-f -`; at most MAX_STDIN_BYTES."""
+    output_bytes: int = OUTPUT_BYTES
+    """Output that is kept; what goes past is counted."""
+
+
 ORDERS: dict[str, type[Order]] = {
     "compose.deploy": Deploy,
     "compose.validate": Deploy,
@@ -112,6 +155,7 @@ ORDERS: dict[str, type[Order]] = {
     "compose.remove": Remove,
     "compose.prune": Prune,
     "compose.adopt": Adopt,
+    "command.run": Command,
 }
 
 
@@ -219,6 +263,15 @@ class AdoptDetail(Detail, frozen=True):
     services: dict[str, ServiceOutcome] = {}
 
 
+class CommandDetail(Detail, frozen=True, omit_defaults=False):
+    exit_code: int = 0
+    stdout_bytes: int = 0
+    """What it printed, kept or not."""
+    stderr_bytes: int = 0
+    truncated: bool = False
+    """More was printed than was kept."""
+
+
 DETAILS: dict[str, type[Detail]] = {
     "compose.deploy": DeployDetail,
     "compose.validate": ValidateDetail,
@@ -229,6 +282,7 @@ DETAILS: dict[str, type[Detail]] = {
     "compose.remove": RemoveDetail,
     "compose.prune": PruneDetail,
     "compose.adopt": AdoptDetail,
+    "command.run": CommandDetail,
 }
 
 CODES = {
@@ -243,6 +297,11 @@ CODES = {
     "unhealthy": "the containers did not become healthy",
     "not_found": "the project does not exist on this host",
     "docker_away": "Docker does not answer",
+    "bad_command": "the command is none of those that Towline runs, or has an argument that it does not take",
+    "forbidden": "the host's own policy forbids the command",
+    "command_exit": "the command ended with an exit code other than 0",
+    "interrupted": "the agent ended in the middle of a command that writes: it may or may not have happened",
+    "timed_out": "the time limit of the command passed",
     "timeout": "the time limit of the job passed",
     "cancelled": "somebody cancelled the job",
     "command_failed": "docker compose ended with an error",

@@ -19,6 +19,7 @@ from tests.testbed.kubernetes.cluster import Cluster
 from towline.agent.agent import Agent
 from towline.agent.settings import AgentSettings
 from towline.agent.surface import (
+    commands,
     connectivity,
     dependencies,
     features,
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.kubernetes
 
 OWN = [
     endpoint
-    for module in (health, features, runtime, connectivity, figures, signing_in)
+    for module in (health, features, runtime, connectivity, figures, signing_in, commands)
     for endpoint in module.ENDPOINTS
 ]
 NO_DOCKER = "unix:///nowhere/docker.sock"

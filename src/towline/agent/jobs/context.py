@@ -16,6 +16,7 @@ from towline.agent.identity import Store
 from towline.agent.jobs.reporter import Reporter
 from towline.agent.jobs.steps import Steps
 from towline.agent.journal import Entry, Journal
+from towline.agent.kubernetes.credentials import Credentials
 from towline.agent.policy import LocalPolicy
 from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
@@ -40,6 +41,8 @@ class Host:
     policy: Callable[[], LocalPolicy]
     """Reads the policy anew for each job: its owner may have changed it."""
     find_compose: Callable[[], Awaitable[compose.ComposeTool | None]]
+    kubernetes: Credentials | None = None
+    """Of the API server beside this agent; None where jobs know no cluster."""
     clock: Clock = REAL_CLOCK
 
     @property

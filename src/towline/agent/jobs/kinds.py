@@ -14,6 +14,10 @@ from towline.wire import orders
 async def execute(context: JobContext) -> Ended:
     """Do a job's work, from where the journal says it stands. Raises: JobFailed."""
     order = _order(context)
+    if isinstance(order, orders.Command):
+        from towline.agent.commands import job
+
+        return await job.run(context, order)
     context.host.policy().require_project(order.project)
     match context.entry.kind, order:
         case "compose.deploy", orders.Deploy():
@@ -46,7 +50,8 @@ async def execute(context: JobContext) -> Ended:
 def _order(context: JobContext) -> orders.Order:
     try:
         order = orders.decode(context.entry.kind, context.entry.payload)
-        names.project_name(order.project)
+        if not isinstance(order, orders.Command) or order.project:
+            names.project_name(order.project)
         if isinstance(order, orders.Deploy):
             names.project_name(order.revision_id)  # it names a file
             Level(order.policy_level)

@@ -75,9 +75,16 @@ class Reporter:
         draft = link.JobEvent(
             seq=0, at=at, stage=stage, text=text, service=service, level=level, current=current, total=total
         )
+        self._draft(draft)
+
+    def _draft(self, draft: link.JobEvent) -> None:
         self._drafts.append(draft)
         if self._timer is None:
             self._timer = self._clock.call_later(GATHER_INTERVAL, self._flush_soon)
+
+    def output(self, stage: str, text: str) -> None:
+        """Report what a command printed, whole: who prints keeps the bounds (`commands.output`)."""
+        self._draft(link.JobEvent(seq=0, at=self._clock.now().timestamp(), stage=stage, text=text))
 
     def hide(self, secrets: Mapping[str, str]) -> None:
         """Never show these values: name to value."""

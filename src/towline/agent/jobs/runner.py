@@ -26,6 +26,9 @@ from towline.wire import link, orders
 DISK_PAUSE = 10.0
 """Seconds until a job is tried again whose journal could not be written: somebody has to make room first."""
 
+SIDE_BY_SIDE = frozenset({"command.run"})
+"""Kinds that have slots of their own and wait for no job of their project: a command may follow a log for hours."""
+
 Execute = Callable[[JobContext], Awaitable[Ended]]
 _log = structlog.get_logger("towline.agent")
 
@@ -54,6 +57,7 @@ class Runner:
         self._waiting: dict[str, deque[str]] = {}
         self._running: dict[str, JobContext] = {}
         self._slots = asyncio.Semaphore(host.settings.parallel_jobs)
+        self._command_slots = asyncio.Semaphore(host.settings.parallel_commands)
         self.ended: Counter[tuple[str, str]] = Counter()
         """Jobs that ended since the agent began, by kind and outcome."""
 
@@ -101,18 +105,19 @@ class Runner:
             context.cancelled.set()
 
     def _enqueue(self, entry: Entry) -> None:
-        key = entry.project or entry.job_id
+        key = entry.job_id if entry.kind in SIDE_BY_SIDE else entry.project or entry.job_id
         queue = self._waiting.get(key)
         if queue is not None:
             queue.append(entry.job_id)
             return
         self._waiting[key] = deque([entry.job_id])
-        self._owner.spawn(f"jobs of {key}", self._drain(key))
+        slots = self._command_slots if entry.kind in SIDE_BY_SIDE else self._slots
+        self._owner.spawn(f"jobs of {key}", self._drain(key, slots))
 
-    async def _drain(self, key: str) -> None:
+    async def _drain(self, key: str, slots: asyncio.Semaphore) -> None:
         try:
             while self._waiting[key]:
-                async with self._slots:
+                async with slots:
                     await self._work_or_wait(self._waiting[key])
         finally:
             del self._waiting[key]

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from towline.agent.surface import (
+    commands,
     connectivity,
     docker,
     events,
@@ -40,6 +41,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *events.ENDPOINTS,
     *logs.ENDPOINTS,
     *websocket.ENDPOINTS,
+    *commands.ENDPOINTS,
 )
 
 STARTS: tuple[Start, ...] = (runtime.start, connectivity.start, live.start)

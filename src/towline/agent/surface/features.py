@@ -43,6 +43,7 @@ def switches(parts: Parts) -> dict[str, bool]:
         "kubernetes_exec": kubernetes and policy.kubernetes.exec,
         "forward": forward,
         "gateway": forward and policy.gateway.enabled,
+        "commands": policy.commands.enabled,
         "exec": "exec" in policy.capabilities,
         "logs": "logs" in policy.capabilities,
         "local_surface": True,

@@ -22,9 +22,11 @@ from towline.agent.surface.answers import HEADERS
 from towline.agent.surface.dependencies import State
 from towline.agent.surface.endpoints import Endpoint, Right
 from towline.agent.surface.linkstate import Standing
+from towline.agent.surface.live import live_of
 from towline.agent.surface.parts import Parts
 from towline.agent.surface.process import LoopLag, Numbers
 from towline.agent.surface.requests import parts_of, statistics_of
+from towline.agent.surface.running import LocalCommands
 from towline.agent.surface.runtime import LAG
 from towline.agent.surface.statistics import BUCKETS, Statistics
 
@@ -41,6 +43,7 @@ class Scene:
     seen: Statistics
     lag: LoopLag
     numbers: Numbers
+    commands: LocalCommands | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,11 @@ def _jobs_ended(scene: Scene) -> Samples:
     return [(key, float(count)) for key, count in sorted(scene.parts.counts.jobs_ended().items())]
 
 
+def _commands_ended(scene: Scene) -> Samples:
+    counts = scene.commands.counts if scene.commands is not None else Counter[tuple[str, str]]()
+    return [(key, float(count)) for key, count in sorted(counts.items())]
+
+
 def _requests(scene: Scene) -> Samples:
     counts = sorted(scene.seen.requests.items())
     return [((method, path, str(status)), float(count)) for (method, path, status), count in counts]
@@ -150,6 +158,15 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "towline_agent_jobs_ended", "counter", "Jobs that ended, by kind and outcome.", _jobs_ended,
         ("kind", "outcome"),
+    ),
+    Figure(
+        "towline_agent_local_commands_running", "gauge", "Commands of callers of the local surface that run.",
+        lambda s: _one(s.commands.running if s.commands is not None else 0),
+    ),
+    Figure(
+        "towline_agent_local_commands_ended", "counter",
+        "The same that ended, by program and outcome; the control plane's are jobs of the kind command.run.",
+        _commands_ended, ("program", "outcome"),
     ),
     Figure(
         "towline_agent_routes", "gauge", "Routes that this host or cluster asks for.",
@@ -236,7 +253,9 @@ class SceneCollector(Collector):
 
 async def scrape(request: web.Request) -> web.StreamResponse:
     """Read every figure now."""
-    scene = Scene(parts_of(request), statistics_of(request), request.app[LAG], process.measure())
+    scene = Scene(
+        parts_of(request), statistics_of(request), request.app[LAG], process.measure(), live_of(request).commands
+    )
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(SceneCollector(scene))

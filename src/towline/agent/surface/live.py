@@ -14,6 +14,7 @@ from towline.agent.surface.feed import Feed
 from towline.agent.surface.parts import Docker, Parts
 from towline.agent.surface.passage import Passage
 from towline.agent.surface.requests import STATISTICS
+from towline.agent.surface.running import LocalCommands
 from towline.agent.surface.statistics import Statistics
 
 MOST_EVENT_STREAMS = 1000
@@ -36,6 +37,7 @@ class Live:
     cache: ClusterCache | None
     feed: Feed
     way: Passage | None
+    commands: LocalCommands
 
     @contextlib.contextmanager
     def hold(self, kind: str) -> Iterator[None]:
@@ -82,7 +84,7 @@ def make(parts: Parts, statistics: Statistics) -> Live:
     if kubernetes is not None:
         cache = ClusterCache(kubernetes.api, parts.policy, parts.owner, clock=parts.clock)
         passage = Passage(kubernetes.credentials, parts.policy, clock=parts.clock)
-    return Live(parts, statistics, cache, Feed(parts, cache, statistics), passage)
+    return Live(parts, statistics, cache, Feed(parts, cache, statistics), passage, LocalCommands(parts))
 
 
 async def start(app: web.Application, parts: Parts) -> None:

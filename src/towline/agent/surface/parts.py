@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,6 +10,7 @@ from towline.agent.docker.engine import Engine
 from towline.agent.host.capabilities import Capabilities
 from towline.agent.host.inventory import Inventory
 from towline.agent.identity import Store
+from towline.agent.journal import Entry
 from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.credentials import Credentials
 from towline.agent.kubernetes.inventory import KubernetesInventory
@@ -65,4 +66,6 @@ class Parts:
     kubernetes: Kubernetes | None = None
     """A real agent always has both; None is for tests of what needs neither."""
     docker: Docker | None = None
+    jobs: Callable[[int], Sequence[Entry]] = lambda most: ()
+    """The newest jobs of the control plane, so many at most."""
     clock: Clock = field(default=REAL_CLOCK)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-import towline
 from towline.agent.errors import KubernetesError
 from towline.agent.kubernetes import access as local_access
+from towline.agent.kubernetes import acting
 from towline.agent.kubernetes.api import (
     ANSWER_TIMEOUT,
     LARGEST_ERROR_BYTES,
@@ -36,14 +36,12 @@ from towline.agent.surface.errors import SurfaceError, unavailable
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.streams import ByteStream, StreamError
 from towline.aio.transports import TransportStream
-from towline.kube import access, heads, paths, rules
+from towline.kube import access, paths, rules
 from towline.kube.access import AccessTuple
 from towline.kube.errors import RequestRefused
 from towline.kube.identity import Identity
 from towline.kube.objects import Status
-from towline.wire.http1 import HeadError, ResponseBuffer, parse_response_head
-from towline.wire.http1_body import body_reader
-from towline.wire.http1_build import build_request_head
+from towline.wire.http1 import HeadError
 
 USER = "towline:local"
 """Whom the cluster's own audit log names."""
@@ -185,7 +183,7 @@ class Passage:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
                 await stream.write(_head(ask, server) + ask.body)
-                answer = await _read_head(stream, ask.method.encode())
+                answer = await acting.read_head(stream, ask.method.encode())
         except TimeoutError as error:
             raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error
         except StreamError as error:
@@ -217,38 +215,16 @@ def identity(right: Right) -> Identity:
 
 
 def _head(ask: Ask, server: ApiServer) -> bytes:
-    fields = [
-        (b"user-agent", b"User-Agent", f"towline-agent/{towline.__version__} (local)".encode()),
-        (b"accept", b"Accept", ask.accept.encode("ascii")),
-    ]
-    own: list[tuple[bytes, bytes]] = []
-    if ask.body:
-        fields.append((b"content-type", b"Content-Type", ask.content_type.encode("ascii")))
-    if ask.body or ask.method not in ("GET", "HEAD"):
-        own.append((b"Content-Length", b"%d" % len(ask.body)))
-    proof = server.authorization or b""
-    lines = heads.towards_api(
-        fields, authorization=proof, host=server.authority, identity=identity(ask.right), request_id="", own=own
+    return acting.request_head(
+        server,
+        identity(ask.right),
+        ask.method,
+        ask.target,
+        agent="local",
+        accept=ask.accept,
+        body=ask.body,
+        content_type=ask.content_type,
     )
-    if not proof:  # the client certificate speaks for the agent
-        lines = [line for line in lines if line[0] != b"Authorization"]
-    return build_request_head(ask.method.encode(), ask.target.encode("ascii"), lines)
-
-
-async def _read_head(stream: ByteStream, method: bytes) -> Answer:
-    buffer = ResponseBuffer()
-    while True:
-        while (raw := buffer.cut()) is None:
-            data = await stream.read()
-            if not data:
-                raise ApiAway("the API server closed the connection instead of answering")
-            buffer.feed(data)
-        head = parse_response_head(raw)
-        if head.status >= 200:
-            body = body_reader(head.framing_for(method), head.content_length or 0)
-            return Answer(head, body, stream, body.feed(buffer.take()) if len(buffer) else [])
-        if head.status == 101:
-            raise ApiAway("the API server switched protocols without being asked")
 
 
 def _is_over(stream: ByteStream) -> bool:

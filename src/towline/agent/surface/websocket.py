@@ -15,6 +15,7 @@ import msgspec
 from aiohttp import WSMsgType, web
 
 from towline.agent.errors import AgentError
+from towline.agent.surface.command_talk import CommandTalk
 from towline.agent.surface.endpoints import Endpoint, Right
 from towline.agent.surface.errors import SurfaceError, translated
 from towline.agent.surface.feed import METRICS, STATUS
@@ -151,6 +152,7 @@ class Talk:
         self._logs: dict[int, asyncio.Task[None]] = {}
         self._last_number = 0
         self._owner: TaskOwner
+        self._commands: CommandTalk
 
     def __repr__(self) -> str:
         return f"<Talk {sorted(self._topics)} {len(self._logs)} logs>"
@@ -158,6 +160,7 @@ class Talk:
     async def run(self) -> None:
         """Serve until one side closes. Raises: ConnectionError: it broke."""
         async with TaskOwner("websocket") as self._owner:
+            self._commands = CommandTalk(self._live.commands, self._right, self._owner, self.send)
             await self.send(STATUS, self._live.feed.status())
             self._events = self._owner.spawn("events", self._send_events())
             async for message in self._socket:
@@ -212,8 +215,10 @@ class Talk:
                 await self._subscribe(_subscribe.decode(order.payload), order.id)
             case "unsubscribe":
                 await self._unsubscribe(_unsubscribe.decode(order.payload), order.id)
+            case "command":
+                await self._commands.take(order.payload, order.id)
             case _:
-                known = "ping, get_status, get_metrics, subscribe, unsubscribe"
+                known = "ping, get_status, get_metrics, subscribe, unsubscribe, command"
                 raise SurfaceError("bad_request", f"unknown type {order.type[:60]!r}; known are: {known}")
 
     async def _refuse(self, error: SurfaceError, answering: str | int | None) -> None:
@@ -321,7 +326,7 @@ ENDPOINTS = (
         "/ws",
         websocket,
         Right.READ,
-        "A WebSocket of JSON messages: status, events and logs by subscription.",
+        "A WebSocket of JSON messages: status, events and logs by subscription, and commands.",
         '-N --max-time 2 -H "Authorization: Bearer $TOKEN" -H "Connection: Upgrade" -H "Upgrade: websocket" '
         '-H "Sec-WebSocket-Version: 13" -H "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==" $URL/ws',
         takes_ticket=True,

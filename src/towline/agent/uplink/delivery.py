@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import structlog
 
 from towline.agent.journal import Journal
@@ -16,7 +17,10 @@ from towline.tunnel.session import Session
 from towline.wire import link
 
 MAX_EVENTS_PER_MESSAGE = 200
-"""Events in one message: at most 4 KiB each, and a message ends at 1 MiB."""
+"""Events in one message: more are more than a page can show at once."""
+
+MAX_EVENTS_BYTES = 512 * 1024
+"""JSON of the events in one message: the output of a command fills its events, and a message ends at 1 MiB."""
 
 _log = structlog.get_logger("towline.agent")
 
@@ -91,8 +95,19 @@ class Delivery:
         if entry is None:
             return
         while events := self._journal.events(job_id, self._sent.get(job_id, 0), MAX_EVENTS_PER_MESSAGE):
+            events = _fitting(events)
             await session.send(link.JobProgress(job_id=job_id, fence=entry.fence, events=events))
             self._sent[job_id] = events[-1].seq
         if entry.result is not None and not entry.stored and job_id not in self._results_sent:
             self._results_sent.add(job_id)
             await session.send(entry.result)
+
+
+def _fitting(events: tuple[link.JobEvent, ...]) -> tuple[link.JobEvent, ...]:
+    """Return as many events as one message holds, at least one."""
+    size = 0
+    for number, event in enumerate(events):
+        size += len(msgspec.json.encode(event))
+        if size > MAX_EVENTS_BYTES and number:
+            return events[:number]
+    return events

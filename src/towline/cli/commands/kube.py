@@ -16,7 +16,7 @@ from rich.text import Text
 from towline.cli import credentials
 from towline.cli.client import quoted
 from towline.cli.errors import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, CliError
-from towline.cli.kube import choosing, discovery, entries, files
+from towline.cli.kube import alias, choosing, discovery, entries, files
 from towline.cli.kube.api import ClusterApi
 from towline.cli.kube.each import Group, Said, grouped, run_each
 from towline.cli.kube.tables import TABLE, print_table, usage_rows
@@ -181,7 +181,11 @@ def each(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each cluster.")] = 120.0,
     output: Output = Format.TABLE,
 ) -> None:
-    """Run one command on many clusters; equal answers are shown once. Ends with 0 when it did on every cluster."""
+    """Run kubectl on many clusters: as `towline run`, or by kubectl here where that does not know the verb."""
+    if alias.takes(arguments):
+        asked = alias.Asked(arguments, names or [], selector, parallel, timeout, everything=everything)
+        if alias.run(asked, output):
+            return
     quiet_logs()
     with client() as api:
         chosen = choosing.clusters_of(api, names or [], everything=everything, selector=selector)

@@ -29,6 +29,8 @@ class Permission(StrEnum):
     LOGS_READ = "logs.read"
     EXEC_OPEN = "exec.open"
     FORWARD_OPEN = "forward.open"
+    COMMAND_RUN = "command.run"
+    """Commands on clusters; what each may do there is asked besides, as for kubectl and for deployments."""
     JOB_READ = "job.read"
     JOB_CANCEL = "job.cancel"
     REGISTRY_READ = "registry.read"
@@ -70,7 +72,15 @@ _ADDED: Mapping[Role, frozenset[Permission]] = {
         {_P.SELF, _P.CLUSTER_READ, _P.DEPLOYMENT_READ, _P.JOB_READ, _P.REGISTRY_READ, _P.ROUTE_READ, _P.ALERT_READ}
     ),
     Role.OPERATOR: frozenset(
-        {_P.LOGS_READ, _P.EXEC_OPEN, _P.DEPLOYMENT_OPERATE, _P.JOB_CANCEL, _P.FORWARD_OPEN, _P.ALERT_SILENCE}
+        {
+            _P.LOGS_READ,
+            _P.EXEC_OPEN,
+            _P.DEPLOYMENT_OPERATE,
+            _P.JOB_CANCEL,
+            _P.FORWARD_OPEN,
+            _P.ALERT_SILENCE,
+            _P.COMMAND_RUN,
+        }
     ),
     Role.DEPLOYER: frozenset({_P.DEPLOYMENT_WRITE, _P.ROUTE_WRITE}),
     Role.ADMIN: frozenset(

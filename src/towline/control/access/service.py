@@ -194,6 +194,15 @@ class AccessService:
             found = await self._reload(tx, access.actor.session_id, access.actor.token_id)
         return found is not None and Access(found.actor, found.rights).may(permission, resource)
 
+    async def renewed(self, tx: Transaction, access: Access) -> Access:
+        """Return what somebody may do now. Raises: AccessLost: token, session or user may no longer be used."""
+        if access.actor.kind == "system":
+            return access
+        found = await self._reload(tx, access.actor.session_id, access.actor.token_id)
+        if found is None:
+            raise AccessLost
+        return replace(access, rights=found.rights)
+
     @asynccontextmanager
     async def watch(self, access: Access, permission: Permission, resource: Resource) -> AsyncIterator[None]:
         """See `Access.watch`. Also counts the open streams of each user."""

@@ -84,6 +84,14 @@ class AuditLog:
             "audit", action=action, result=result, actor=actor.username, target=target_name or target_id, why=reason
         )
 
+    def record_all(self, tx: Transaction, events: Sequence[Draft]) -> None:
+        """Append events from `draft` with the caller's transaction, with one look at the chain for all of them."""
+        if not events:
+            return
+        tx.before_commit(lambda tx: _append_all(tx, events))
+        tx.publish("audit", id=events[-1]["id"])
+        tx.after_commit.append(lambda: [self._counted(event["result"]) for event in events])
+
     async def append(self, db: Database, events: Sequence[Draft]) -> None:
         """Append events from `draft` in one transaction, for what happens more often than a disk can follow one by one.
 

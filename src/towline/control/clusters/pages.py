@@ -278,6 +278,7 @@ def _may(access: Access, here: Resource | None = None) -> dict[str, bool]:
         "join": access.may(Permission.JOIN_TOKEN_MANAGE, Resource(access.org_id)),
         "deploy": access.may(Permission.DEPLOYMENT_WRITE, place),
         "publish": access.may(Permission.ROUTE_WRITE, place),
+        "run": access.may(Permission.COMMAND_RUN, place),
     }
 
 

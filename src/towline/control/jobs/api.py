@@ -115,7 +115,8 @@ async def job_events(
         row, resource = await fleet.jobs.find(tx, access, job)
         if not follow and EVENT_STREAM not in request.headers.get("accept", ""):
             events = await fleet.jobs.events(tx, row.id, after, MOST_EVENTS)
-            return JSONResponse([show_event(event) for event in events])
+            shows = await fleet.jobs.reader(tx, access, row)
+            return JSONResponse([show_event(event) for event in events if shows(event)])
         name = (await fleet.jobs.get(access, job))[1]
     stream = _stream(request, access, resource, row.id, name, after)
     return StreamingResponse(stream, media_type=EVENT_STREAM, headers={"cache-control": "no-store"})
@@ -133,7 +134,11 @@ async def _stream(
                     yield KEEP_ALIVE
                     continue
                 job, events = news
-                for event in events:
+                async with control.db.read() as tx:
+                    if control.fleet.jobs.is_discreet(job.kind):  # a stream outlives the right to read it
+                        access = await control.access.renewed(tx, access)
+                    shows = await control.fleet.jobs.reader(tx, access, job)
+                for event in filter(shows, events):
                     yield sse("progress", show_event(event), id=event.seq)
                 if show(job, cluster_name, access)["state"] != shown.get("state"):
                     shown = show(job, cluster_name, access)

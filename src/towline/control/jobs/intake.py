@@ -24,6 +24,7 @@ from towline.control.links.cleaning import clean, clean_json
 from towline.control.links.registry import Link, Links
 from towline.control.logging import get_logger
 from towline.wire import link
+from towline.wire.orders import MAX_OUTPUT_CHUNK
 
 _log = get_logger("jobs")
 
@@ -31,8 +32,8 @@ MOST_EVENTS = 2000
 """Events of one message that are stored; more than a large pull yields in a second."""
 ASK_DELAY = 0.01
 """Seconds in which the questions of agents that come back are gathered."""
-LONGEST_TEXT = 4000
-"""Characters of one event."""
+LONGEST_TEXT = MAX_OUTPUT_CHUNK
+"""Characters of one event: no shorter than a piece of a command's output, which is kept whole."""
 
 
 class Intake:

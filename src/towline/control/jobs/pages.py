@@ -24,7 +24,7 @@ TONES = {
 TITLES = {
     "compose.deploy": "Deploy", "compose.validate": "Validate", "compose.stop": "Stop", "compose.start": "Start",
     "compose.restart": "Restart", "compose.scale": "Scale", "compose.remove": "Remove", "compose.prune": "Prune",
-    "compose.adopt": "Adopt",
+    "compose.adopt": "Adopt", "command.run": "Command on",
 }  # fmt: skip
 EVENTS_SHOWN = 2000
 """Events in the page itself; the script goes on behind them."""
@@ -42,8 +42,16 @@ async def list_page(
     page: Response = request.app.state.control.web.page(
         request, "jobs/list.html", access=access, section="jobs", page=shown, filters={"state": state},
         states=[each.value for each in JobState], page_url=with_query("/jobs", {"state": state}),
+        tabs=tabs(access), tab="jobs",
     )  # fmt: skip
     return page
+
+
+def tabs(access: Access) -> list[tuple[str, str, str]]:
+    """Return the pages of what agents were asked to do, as far as somebody has use for them."""
+    found = [("jobs", "/jobs", "Jobs"), ("runs", "/commands", "Commands")]
+    runs = access.rights.gives(Permission.COMMAND_RUN)
+    return [*found, ("saved", "/commands/saved", "Saved commands")] if runs else found
 
 
 @router.get("/jobs/{job}")
@@ -51,8 +59,9 @@ async def job_page(request: Request, access: Reader, job: str) -> Response:
     """Show one job with its progress."""
     found = described((await api.get_job(request, access, job)).model_dump())
     here = Resource(access.org_id, found["cluster"]["id"], project=found["project"])
+    events = await _events(request, access, found["id"])
     page: Response = request.app.state.control.web.page(
-        request, "jobs/job.html", access=access, section="jobs", job=found, events=await _events(request, found["id"]),
+        request, "jobs/job.html", access=access, section="jobs", job=found, events=events,
         may={"cancel": access.may(Permission.JOB_CANCEL, here), "logs": access.may(Permission.LOGS_READ, here)},
     )  # fmt: skip
     return page
@@ -77,7 +86,7 @@ async def latest_of(
         if not newest.items:
             return None, []
         found = newest.items[0].model_dump()
-    return described(found), await _events(request, found["id"])
+    return described(found), await _events(request, access, found["id"])
 
 
 def described(job: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +103,11 @@ def described(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _events(request: Request, job_id: str) -> list[dict[str, Any]]:
+async def _events(request: Request, access: Access, job_id: str) -> list[dict[str, Any]]:
     control = request.app.state.control
     async with control.db.read() as tx:
-        return [show_event(event) for event in await control.fleet.jobs.events(tx, job_id, 0, EVENTS_SHOWN)]
+        row, _ = await control.fleet.jobs.find(tx, access, job_id)
+        shows = await control.fleet.jobs.reader(tx, access, row)
+        return [
+            show_event(event) for event in await control.fleet.jobs.events(tx, job_id, 0, EVENTS_SHOWN) if shows(event)
+        ]

@@ -6,7 +6,7 @@ Every change of a state goes through here, in one transaction with its event and
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,15 @@ from towline.control.ids import is_id, new_id
 from towline.control.jobs import repository
 from towline.control.jobs.models import Job, JobEvent
 from towline.control.jobs.states import ENDED, PENDING, JobState, before
-from towline.control.jobs.work import JobEnd, JobHandler, KeepsBack, Submission, Submitted
+from towline.control.jobs.work import (
+    OUTPUT_STAGES,
+    Discreet,
+    JobEnd,
+    JobHandler,
+    KeepsBack,
+    Submission,
+    Submitted,
+)
 from towline.control.links.registry import Links
 from towline.control.listing import Listed, ListQuery, fetch
 from towline.control.logging import get_logger
@@ -144,12 +152,13 @@ class Jobs:
         to = JobState(end.state)
         handler = self._handlers[job.kind]
         kept = handler.kept_detail(job.kind, end.detail) if isinstance(handler, KeepsBack) else end.detail
+        error = handler.kept_error(end) if isinstance(handler, Discreet) else end.error
         moved = await repository.move(
             tx,
             job.id,
             states=before(to) if states is None else states & before(to),
             to=to,
-            error=end.error[:LONGEST_ERROR],
+            error=error[:LONGEST_ERROR],
             code=end.code[:64],
             result=dict(kept),
             finished_at=await tx.now(),
@@ -159,7 +168,7 @@ class Jobs:
         if not moved:
             return False
         level = "info" if to in (JobState.SUCCEEDED, JobState.SUPERSEDED, JobState.CANCELLED) else "error"
-        await self._event(tx, job, "", f"{to}: {end.error}" if end.error else str(to), level=level)
+        await self._event(tx, job, "", f"{to}: {error}" if error else str(to), level=level)
         ended = await repository.by_id(tx, job.id)
         assert ended is not None
         await handler.finished(tx, ended, end)
@@ -233,6 +242,17 @@ class Jobs:
 
     async def events(self, tx: Transaction, job_id: str, after: int, limit: int) -> Sequence[JobEvent]:
         return await repository.events(tx, job_id, after, limit)
+
+    def is_discreet(self, kind: str) -> bool:
+        """Tell whether not everybody who may see a job of a kind may read its output."""
+        return isinstance(self._handlers.get(kind), Discreet)
+
+    async def reader(self, tx: Transaction, access: Access, job: Job) -> Callable[[JobEvent], bool]:
+        """Return what tells which events of a job an actor may see: of some kinds not everybody reads the output."""
+        handler: object = self._handlers.get(job.kind)
+        if isinstance(handler, Discreet) and not await handler.may_read(tx, access, job):
+            return lambda event: event.stage not in OUTPUT_STAGES
+        return lambda event: True
 
 
 def show(job: Job, cluster_name: str, access: Access | None = None) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+from towline.control.access.actor import Access
 from towline.control.db import Transaction
 from towline.control.jobs.models import Job
-from towline.wire import link
+from towline.wire import link, orders
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds that work may take on the host unless its kind says otherwise."""
@@ -81,3 +82,18 @@ class KeepsBack(Protocol):
 
     def kept_detail(self, kind: str, detail: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what of a result's detail is stored; `finished` still gets all of it."""
+
+
+@runtime_checkable
+class Discreet(Protocol):
+    """A handler of jobs whose output not everybody may read who may see the job."""
+
+    def kept_error(self, end: JobEnd) -> str:
+        """Return what of an error is stored and shown with the job; `finished` still gets all of it."""
+
+    async def may_read(self, tx: Transaction, access: Access, job: Job) -> bool:
+        """Tell whether somebody may see what the job printed."""
+
+
+OUTPUT_STAGES = frozenset({orders.STDOUT, orders.STDERR})
+"""Events that hold what a program printed."""

@@ -58,7 +58,7 @@ class Here:
             "section": "fleet", "cluster": self.row, "labels": dict(self.place.labels), "fresh": self.fresh,
             "tab": tab, "tabs": tabs(self.row.name, self._manages(), restricted=self.restricted),
             "restricted": self.restricted, "namespaces": self.namespaces, "access": self.access,
-            "may_publish": self.may_publish(),
+            "may_publish": self.may_publish(), "may_run": self.access.rights.gives(Permission.COMMAND_RUN),
         }  # fmt: skip
 
     def _manages(self) -> bool:

@@ -39,6 +39,8 @@ class Sight:
             return self._access.may(Permission.AUDIT_READ, Resource(self._access.org_id))
         if event.topic == "alert":
             return self._access.rights.gives(Permission.ALERT_READ)
+        if event.topic == "command":  # of several clusters, or of none: ids of runs say nothing about any
+            return event.ids.get("org_id") == self._access.org_id and self._access.rights.gives(Permission.JOB_READ)
         if event.topic in _BARE:
             return event.topic == "access" or self._access.rights.gives(Permission.ROUTE_READ)
         cluster_id = event.ids.get("cluster_id") or (event.ids.get("id", "") if event.topic == "cluster" else "")
