@@ -148,7 +148,7 @@ class Agent:
             counts=self.counts,
             owner=self.owner,
             clock=clock,
-            tellers=(self.kube_inventory.teller, self.routes),
+            tellers=(self.kube_inventory.teller, self.kube_inventory.usage, self.routes),
         )
         self.handler = LinkHandler(
             store=self.store,

@@ -338,6 +338,8 @@ class Event(Part, frozen=True, gc=False):
 class NodeMetrics(Part, frozen=True, gc=False):
     metadata: NodeMetadata = NodeMetadata()
     timestamp: str | None = None
+    window: str | None = None
+    """Over which it was measured, as Go writes durations: `15.2s`, `1m0s`."""
     usage: dict[str, str] | None = None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -106,9 +106,9 @@ class NodeTable(Table[objects.Node]):
         for key in self.keys:
             self._change(key, pods=self._pods.on_node.get(key, 0))
 
-    def measured(self, found: Iterable[objects.NodeMetrics]) -> None:
-        """Take what the metrics API says that nodes use; nodes that it leaves out use nothing that is known."""
-        usages = {one.metadata.name: described.amounts(one.usage) for one in found}
+    def measured(self, found: Mapping[str, tuple[float, float]]) -> None:
+        """Take cores and bytes that nodes use; what nodes that are left out use is not known."""
+        usages = {name: wire.Amounts(cpu=cpu, memory_bytes=round(memory)) for name, (cpu, memory) in found.items()}
         for key in self.keys:
             known = self.book.get("nodes", key)
             if isinstance(known, wire.Node) and _moved(known, usages.get(key)):
