@@ -25,6 +25,7 @@ from towline.agent.kubernetes import described
 from towline.agent.kubernetes.api import Api, Connection
 from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT, Credentials
 from towline.agent.kubernetes.event_table import EventTable
+from towline.agent.kubernetes.kubelets import Account, KubeletReader
 from towline.agent.kubernetes.pod_table import PodTable
 from towline.agent.kubernetes.sight import Sight
 from towline.agent.kubernetes.table import Feed, Table
@@ -82,6 +83,8 @@ class KubernetesInventory:
         *,
         api: Api | None = None,
         service_account: Path = SERVICE_ACCOUNT,
+        kubelets: Account | None = None,
+        kubelet_authorities: Path | None = None,
         clock: Clock = REAL_CLOCK,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -89,6 +92,12 @@ class KubernetesInventory:
         self._policy = policy
         self._api = api or Api(credentials)
         self._service_account = service_account
+        self._kubelets: KubeletReader | None = None
+        if kubelets is not None:
+            self._kubelets = KubeletReader(
+                self._api, credentials, kubelets, lambda: self._nodes.kubelets, authorities=kubelet_authorities,
+                clock=clock,
+            )  # fmt: skip
         self._clock = clock
         self._draw = draw
         self.teller = Teller(self._gather, clock=clock)
@@ -288,7 +297,7 @@ class KubernetesInventory:
     def _sampler(self) -> UsageSampler:
         return UsageSampler(
             self._api, self.usage, allowed=self._allows, named=lambda: self._named(PODS), read=self._measured,
-            clock=self._clock,
+            kubelets=self._kubelets, clock=self._clock,
         )  # fmt: skip
 
     def _measured(self, reading: Reading) -> None:

@@ -89,6 +89,8 @@ class NodeTable(Table[objects.Node]):
     def __init__(self, book: Book, allowed: Allowed, pods: PodTable) -> None:
         super().__init__(book, allowed)
         self._pods = pods
+        self.kubelets: dict[str, tuple[str, int]] = {}
+        """Address and port of each node's kubelet."""
 
     def key(self, found: objects.Node) -> str:
         return found.metadata.name
@@ -96,9 +98,13 @@ class NodeTable(Table[objects.Node]):
     def keep(self, key: str, found: objects.Node) -> None:
         known = self.book.get("nodes", key)
         usage = known.usage if isinstance(known, wire.Node) else None
+        address, port = described.kubelet(found)
+        if address and port:
+            self.kubelets[key] = (address, port)
         self.book.put("nodes", described.node(found, pods=self._pods.on_node.get(key, 0), usage=usage))
 
     def drop(self, key: str) -> None:
+        self.kubelets.pop(key, None)
         self.book.remove("nodes", key)
 
     def recount(self) -> None:

@@ -1,5 +1,6 @@
 """Samples of usage on a played API server: what is told, what is a gap, and what is said where nobody measures."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -7,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.played_api import Played, PlayedApi, answer, refusal
 
+from towline.agent.errors import KubernetesError
 from towline.agent.kubernetes import usage_reading
 from towline.agent.kubernetes.api import Api
+from towline.agent.kubernetes.credentials import ApiServer
+from towline.agent.kubernetes.kubelets import RENEW_AFTER, Account, KubeletReader
 from towline.agent.kubernetes.usage import METRICS, UsageSampler, UsageTeller
 from towline.agent.kubernetes.usage_book import WHOLE_AFTER, UsageBook
 from towline.agent.kubernetes.usage_reading import CLUSTER, Reading
 from towline.aio.clock import SimulatedClock
-from towline.aio.streams import Broken
+from towline.aio.streams import Broken, ByteStream
 from towline.wire import link
 from towline.wire.kube_usage import MOST_IN_PART, MOST_SERIES
 
@@ -201,3 +205,111 @@ def test_the_other_end_knows_after_each_sample_what_was_measured(samples: list[d
     for sample in samples:
         messages += book.take(reading(**sample))
         assert applied(messages) == {name: cpu * 10_000 for name, cpu in sample.items()}
+
+
+# -- kubelets -----------------------------------------------------------------------------------
+
+TOKEN = "/api/v1/namespaces/towline/serviceaccounts/stats/token"
+MADE = answer({"status": {"token": "short"}}, status=201)
+
+
+def summary(cpu: int | None, memory: int | None, **pods: tuple[int, int]) -> Played:
+    node = {"cpu": {} if cpu is None else {"usageNanoCores": cpu}, "memory": {"workingSetBytes": memory}}
+    found = [
+        {
+            "podRef": {"name": name, "namespace": "web"},
+            "cpu": {"usageNanoCores": used[0]},
+            "memory": {"workingSetBytes": used[1]},
+        }
+        for name, used in pods.items()
+    ]
+    return answer({"node": node, "pods": found})
+
+
+class Node:
+    """Kubelets by address; each is a played server."""
+
+    def __init__(self, **answers: Played) -> None:
+        self.clock = SimulatedClock()
+        self.api = PlayedApi({TOKEN: [MADE]})
+        self.servers = {name: PlayedApi({"/stats/summary": [one]}) for name, one in answers.items()}
+        self.tokens: list[bytes | None] = []
+        credentials = self.api.credentials(self.clock)
+        self.reader = KubeletReader(
+            Api(credentials, connect=self.api.connect), credentials, Account("towline", "stats"),
+            lambda: {name: (name, 10250) for name in answers}, connect=self.connect, clock=self.clock,
+        )  # fmt: skip
+
+    async def connect(self, server: ApiServer) -> ByteStream:
+        assert server.tls is not None
+        assert server.tls.check_hostname
+        assert server.server_name == server.host
+        self.tokens.append(server.authorization)
+        return await self.servers[server.host].connect(server)
+
+
+def anybody(namespace: str) -> bool:
+    return True
+
+
+async def test_kubelets_are_asked_with_a_token_of_their_own() -> None:
+    played = Node(n1=summary(250_000_000, 1024, a=(100_000_000, 512)), n2=summary(750_000_000, 1024, b=(0, 0)))
+    reading = await played.reader.read(anybody)
+    assert (reading.source, reading.reason) == ("kubelet", "")
+    assert reading.used[CLUSTER] == (1.0, 2048)
+    assert reading.used["pod", "web", "a"] == (0.1, 512)
+    assert reading.used["namespace", "", "web"] == (0.1, 512)
+    assert played.tokens == [b"Bearer short", b"Bearer short"]
+    assert played.servers["n1"].requests == ["/stats/summary?only_cpu_and_memory=true"]
+
+
+async def test_a_kubelet_that_does_not_answer_is_named_and_the_others_count() -> None:
+    played = Node(n1=summary(1, 1), n2=refusal(403, message="Forbidden"))
+    reading = await played.reader.read(anybody)
+    assert reading.reason == "1 of 2 nodes are not measured: n2: its kubelet answers 403: Forbidden"
+    assert ("node", "", "n2") not in reading.used
+
+
+async def test_a_kubelet_that_has_not_measured_yet_says_nothing() -> None:
+    reading = await Node(n1=summary(None, 1)).reader.read(anybody)
+    assert reading.used == {}
+
+
+async def test_no_kubelet_no_node_and_no_token_are_reasons() -> None:
+    with pytest.raises(KubernetesError, match="no kubelet answers: n1: its kubelet answers 401"):
+        await Node(n1=refusal(401)).reader.read(anybody)
+    with pytest.raises(KubernetesError, match="no node is known"):
+        await Node().reader.read(anybody)
+    played = Node(n1=summary(1, 1))
+    played.api.script[TOKEN] = [refusal(403, message="no such right")]
+    with pytest.raises(KubernetesError, match=r"no token to ask the kubelets with: .*no such right"):
+        await played.reader.read(anybody)
+
+
+async def test_a_token_is_used_for_half_of_its_time() -> None:
+    played = Node(n1=summary(1, 1))
+    played.api.script[TOKEN] = [MADE, MADE]
+    for _ in range(2):
+        await played.reader.read(anybody)
+        played.servers["n1"].script["/stats/summary"] = [summary(1, 1)]
+    await played.clock.advance(RENEW_AFTER)
+    await played.reader.read(anybody)
+    assert played.api.requests == [TOKEN, TOKEN]
+
+
+async def test_kubelets_are_asked_where_there_is_no_metrics_api() -> None:
+    class Kubelets:
+        async def read(self, allowed: Callable[[str], bool]) -> Reading:
+            raise KubernetesError("no kubelet answers")
+
+    sampling = sampler({})
+    sampling._kubelets = Kubelets()
+    assert (await sampling.sample()).reason == "this cluster serves no metrics API; no kubelet answers"
+
+
+@pytest.mark.parametrize("text", ["stats", "/stats", "towline/", "a/b/c"])
+def test_an_account_is_a_namespace_and_a_name(text: str) -> None:
+    assert Account.parse("") is None
+    assert Account.parse("towline/stats") == Account("towline", "stats")
+    with pytest.raises(KubernetesError):
+        Account.parse(text)
