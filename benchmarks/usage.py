@@ -2,7 +2,8 @@
 
 The agent's part decodes what a metrics API would answer (pods of two containers), sums it up and makes messages. The
 control plane's takes those messages, and writes and thins a whole day of minutes into SQLite on disk, with its own
-retention, as fast as it goes; then it reads as pages do. Each pod has a level of its own, and wanders around it.
+retention, as fast as it goes and with one sample a minute; then it reads as pages do. Each pod has a level of its own,
+and wanders around it.
 """
 
 import argparse
@@ -141,18 +142,17 @@ class Plane:
         """Have a day of samples taken, written, thinned and removed."""
         book = UsageBook()
         readings = [load.reading() for _ in range(20)]
-        for half in range(HOURS * 120):
-            messages = book.take(readings[half % len(readings)])
+        for minute in range(HOURS * 60):
+            messages = book.take(readings[minute % len(readings)])
             begun = time.process_time()
             for message in messages:
                 assert self.intake.take(CLUSTER, ("agt_bench", 1), message)
             self.taking.append(time.process_time() - begun)
-            await self.clock.advance(30)
-            if half % 2:
-                begun = time.process_time()
-                await self.intake.flush()
-                self.writing.append(time.process_time() - begun)
-            if half % 120 == 119:
+            await self.clock.advance(60)
+            begun = time.process_time()
+            await self.intake.flush()
+            self.writing.append(time.process_time() - begun)
+            if minute % 60 == 59:
                 await self._sweep()
 
     async def _sweep(self) -> None:

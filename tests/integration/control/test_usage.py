@@ -56,6 +56,7 @@ async def agent(control_app: ControlApp) -> AsyncIterator[ScriptedAgent]:
         await agent.send(told)
         await agent.synced()
         await control_app.control.kube_intake.flush()
+        await control_app.control.fleet.reports.flush()
         yield agent
 
 
@@ -263,6 +264,9 @@ async def test_pages_of_usage_need_a_sign_in(control_app: ControlApp, agent: Scr
 
 async def test_pages_draw_what_was_measured_and_its_gaps(control_app: ControlApp, agent: ScriptedAgent) -> None:
     await _tell(control_app, agent, sample())
+    await _keep(control_app, agent, "cluster", "", {5: one(100, 100)})
+    await _keep(control_app, agent, "node", "n1", {6: one(100, 100)})
+    await _keep(control_app, agent, "namespace", "web", {7: one(100, 100)})
     for path in PAGES:
         page = await control_app.joiner.get(path, headers=PAGE)  # type: ignore[attr-defined]
         assert page.status_code == 200, page.text
@@ -286,6 +290,10 @@ async def test_who_sees_one_namespace_gets_its_page_alone(control_app: ControlAp
     await _tell(control_app, agent, sample())
     reach = Reach(ScopeKind.NAMESPACE, cluster_id=agent.identity.cluster_id, namespace="web")
     wanda = await control_app.user("wanda", Role.VIEWER, reach=reach)
+    now = floor(control_app.control.clock.now().timestamp(), STEP)
+    blocks = {"pod": list(packing.pack({"shop/cart-1": one(1, 1), "web/api-1": one(1, 1)}))}
+    async with control_app.control.db.begin() as tx:
+        await repository.write(tx, agent.identity.cluster_id, STEP, now - 5 * STEP, blocks)
     page = await wanda.get("/clusters/prod/usage", headers=PAGE)
     assert page.status_code == 200
     assert "api-1" in page.text

@@ -15,6 +15,9 @@ WIDE, HIGH = 1000, 100
 TICKS = 4
 """Parts of the time axis: five labels fit beside each other at 360 px."""
 
+ROUND = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+"""Upper edges whose halves are short numbers too."""
+
 Span = tuple[float, float, float]
 """Least, mean and most of one step."""
 
@@ -110,11 +113,11 @@ def _short(value: float) -> float:
 
 
 def round_up(value: float) -> float:
-    """Return the next of 1, 2, 5, 10, … that is not less; 1 for nothing."""
+    """Return the next of ROUND times a power of ten that is not less; 1 for nothing."""
     if value <= 0:
         return 1.0
     scale: float = 10.0 ** floor(log10(value))
-    return next(step * scale for step in (1, 2, 5, 10) if value <= step * scale * 1.000001)
+    return next(step * scale for step in ROUND if value <= step * scale * 1.000001)
 
 
 def round_up_binary(value: float) -> float:

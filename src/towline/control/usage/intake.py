@@ -65,6 +65,7 @@ class UsageIntake:
         self._clusters: dict[str, Cluster] = {}
         self._tasks = TaskOwner("usage")
         self._unheard: set[str] = set()
+        self._flushing = asyncio.Lock()
         self.counts: Counter[str] = Counter()
         """Of messages, samples out of order, blocks and their bytes, minutes dropped; for metrics."""
         links.on(link.KubeUsage, self._told)
@@ -154,6 +155,10 @@ class UsageIntake:
 
     async def flush(self) -> None:
         """Write the minutes that have ended, and what else is due."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         now = self._clock.now().timestamp()
         for one in self._clusters.values():
             if one.known.minute and now >= one.known.minute + STEP:

@@ -12,6 +12,8 @@ from towline.control.listing import ListQuery
 from towline.control.usage import views
 from towline.control.usage.api import history_of
 from towline.control.usage.history import Asked, History
+from towline.control.usage.known import STEP
+from towline.control.usage.rollup import floor
 from towline.control.usage.views import DEFAULT_RANGE, RANGES
 from towline.wire.kube_usage import Kind
 
@@ -21,6 +23,8 @@ Reader = Annotated[Access, needs(Permission.CLUSTER_READ)]
 RangeWord = Annotated[str, Query(alias="range", max_length=4)]
 Namespace = Annotated[str, Query(max_length=63, pattern=rf"{NAME}|^$")]
 NodeName = Annotated[str, Path(max_length=253, pattern=NAME)]
+WRITTEN_AFTER = 15.0
+"""Seconds after which a minute that has ended is surely written: before, its end would look like a gap."""
 TOP = 20
 """Lines of a table."""
 
@@ -30,10 +34,10 @@ async def read(
     limit: int = 1,
 ) -> History:  # fmt: skip
     """Return the history of one kind until now. Raises: ApiError."""
-    now = request.app.state.control.clock.now().timestamp()
-    begin = now - RANGES[range_]
+    end = floor(request.app.state.control.clock.now().timestamp() - WRITTEN_AFTER, STEP)
+    begin = end - RANGES[range_]
     return await history_of(request).read(
-        access, cluster, Asked(kind, begin, now, namespace=namespace, name=name, limit=limit)
+        access, cluster, Asked(kind, begin, end, namespace=namespace, name=name, limit=limit)
     )
 
 
