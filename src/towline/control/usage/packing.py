@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -19,6 +19,9 @@ LEVEL = 6
 """Of zlib: 9 takes twice as long for two per cent."""
 LARGEST_BYTES = 4 * 1024 * 1024
 """That a block may unpack to: 250 names of 320 bytes and 13 numbers each are a tenth of it."""
+
+
+T = TypeVar("T")
 
 
 class Point(NamedTuple):
@@ -44,6 +47,19 @@ class _Columns(msgspec.Struct, array_like=True, gc=False):
     memory_above: list[int]
 
 
+class Heads(msgspec.Struct, array_like=True, gc=False):
+    """What series are ranked by; the other columns of their block are skipped."""
+
+    names: list[str]
+    samples: list[int]
+    cpu: list[int]
+    _cpu_below: msgspec.Raw
+    _cpu_above: msgspec.Raw
+    memory: list[int]
+    _memory_below: msgspec.Raw
+    _memory_above: msgspec.Raw
+
+
 class Block(NamedTuple):
     """A packed block: its first and last name, how many series, and the bytes."""
 
@@ -55,6 +71,7 @@ class Block(NamedTuple):
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Columns)
+_heads = msgspec.msgpack.Decoder(Heads)
 
 
 def one(cpu: int, memory: int) -> Point:
@@ -115,12 +132,19 @@ def _block(names: list[str], points: Mapping[str, Point]) -> Block:
 
 def unpack(data: bytes) -> _Columns:
     """Return the columns of a block. Raises: ValueError: they are none of ours."""
-    opened = zlib.decompressobj()
+    return _decoded(data, _decoder)
+
+
+def heads(data: bytes) -> Heads:
+    """Return what the series of a block are ranked by. Raises: ValueError: it is none of ours."""
+    return _decoded(data, _heads)
+
+
+def _decoded(data: bytes, decoder: msgspec.msgpack.Decoder[T]) -> T:
     try:
-        columns = _decoder.decode(opened.decompress(data, LARGEST_BYTES))
+        return decoder.decode(zlib.decompressobj().decompress(data, LARGEST_BYTES))
     except (zlib.error, msgspec.DecodeError) as error:
         raise ValueError(f"a block of usage cannot be read: {error}") from error
-    return columns
 
 
 def points_of(columns: _Columns, places: Iterable[int]) -> Iterator[tuple[str, Point]]:

@@ -9,7 +9,7 @@ import pytest
 from towline.control.errors import ApiError
 from towline.control.usage import history, packing
 from towline.control.usage.history import Asked, Chosen, choose, frame, put_together
-from towline.control.usage.packing import one
+from towline.control.usage.packing import Point, one
 
 NOW = 1_800_000_000.0
 HOUR = 3600.0
@@ -85,3 +85,16 @@ def test_it_is_said_how_well_a_cluster_is_measured(known: dict[str, Any] | None,
     state = history.standing(cluster, row, now)
     assert state.word == word
     assert bool(state.reason) == (word != "measured")
+
+
+def test_series_are_ranked_by_the_mean_of_their_samples() -> None:
+    def block(begins: int, **points: Point) -> tuple[int, bytes]:
+        (made,) = packing.pack({f"web/{name}": point for name, point in points.items()})
+        return begins, made.data
+
+    busy, idle = Point(1, 90, 90, 90, 1, 1, 1), Point(9, 10, 10, 10, 5, 5, 5)
+    blocks = [block(0, a=busy, b=one(30, 9), c=one(1, 1)), block(60, a=idle, b=one(30, 9))]
+    assert history.rank(blocks, "pod", Chosen(), "cpu") == ["web/b", "web/a", "web/c"]
+    assert history.rank(blocks, "pod", Chosen(), "memory") == ["web/b", "web/a", "web/c"]
+    assert history.rank(blocks, "pod", Chosen(), "name") == ["web/a", "web/b", "web/c"]
+    assert history.rank(blocks, "pod", Chosen("web/c"), "cpu") == ["web/c"]
