@@ -9,8 +9,10 @@ and wanders around it.
 import argparse
 import json
 import random
+import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -179,7 +181,8 @@ async def plane_rows(folder: Path, load: Load) -> list[Row]:
     path = folder / "usage.sqlite"
     db = Database(f"sqlite:///{path}", bus=Bus())
     try:
-        await schema.prepare(db, folder, 0)
+        with redirect_stdout(sys.stderr):  # it logs
+            await schema.prepare(db, folder, 0)
         plane = Plane(db)
         await plane.begin()
         before = path.stat().st_size

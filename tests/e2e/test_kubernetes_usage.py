@@ -129,7 +129,8 @@ def test_pages_draw_the_history_at_every_width(stack: Stack, measured: User, chr
         "pod": f"/clusters/{CLUSTER}/kubernetes/{NAMESPACE}/pods/busy",
     }
     with browser.launched(chromium_path) as chromium:
-        for size, scheme in (((1440, 900), "light"), ((360, 800), "dark")):
+        views: tuple[tuple[tuple[int, int], browser.Scheme], ...] = (((1440, 900), "light"), ((360, 800), "dark"))
+        for size, scheme in views:
             with browser.window(chromium, stack.plain_url, scheme=scheme, size=size) as window:
                 page = window.sign_in("max")
                 for word, path in places.items():

@@ -18,7 +18,7 @@ CPU_UNITS = 10_000
 MEMORY_UNIT = 1024
 """Bytes."""
 MOST_SERIES: dict[Kind, int] = {"cluster": 1, "node": 5_000, "namespace": 5_000, "pod": 10_000}
-"""Told and kept of one cluster. 10,000 pods are twice what one agent is measured with; a day of them is some 60 MB in
+"""Told and kept of one cluster. 10,000 pods are twice what one agent is measured with; a day of them is some 80 MB in
 the database. How many there are beyond is told in `left_out`; the sums of their namespaces hold them all the same."""
 MOST_IN_PART = 1_500
 """Series of one message: with the longest names that Kubernetes takes they stay below what the link takes."""

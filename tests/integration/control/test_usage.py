@@ -83,7 +83,7 @@ async def _keep(app: ControlApp, agent: ScriptedAgent, kind: Kind, name: str, po
     now = floor(app.control.clock.now().timestamp(), STEP)
     async with app.control.db.begin() as tx:
         for age, point in points.items():
-            blocks = {kind: list(packing.pack({name: point}))}
+            blocks: dict[str, Any] = {kind: list(packing.pack({name: point}))}
             await repository.write(tx, agent.identity.cluster_id, STEP, now - age * STEP, blocks)
 
 

@@ -33,7 +33,7 @@ StateWord = Literal["measured", "partial", "away", "unknown"]
 MOST_POINTS = 1440
 """Of one series: a day of minutes, were they kept."""
 MOST_BLOCKS = 3000
-"""Read for one answer: they are unpacked in some 300 ms, beside everything else. The last hour of 10,000 pods is less,
+"""Read for one answer: they are unpacked in some 800 ms, in a thread. The last hour of 10,000 pods is less,
 a day of one namespace too; a day of all pods is asked for namespace by namespace."""
 FRESH = 180.0
 """Seconds after the last sample from which on the cluster counts as not measured now: three minutes without a point."""

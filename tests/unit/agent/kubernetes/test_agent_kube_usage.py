@@ -15,7 +15,7 @@ from towline.agent.kubernetes.credentials import ApiServer
 from towline.agent.kubernetes.kubelets import RENEW_AFTER, Account, KubeletReader
 from towline.agent.kubernetes.usage import METRICS, UsageSampler, UsageTeller
 from towline.agent.kubernetes.usage_book import WHOLE_AFTER, UsageBook
-from towline.agent.kubernetes.usage_reading import CLUSTER, Reading
+from towline.agent.kubernetes.usage_reading import CLUSTER, Key, Reading, Used
 from towline.aio.clock import SimulatedClock
 from towline.aio.streams import Broken, ByteStream
 from towline.wire import link
@@ -184,7 +184,7 @@ async def test_without_a_link_nothing_is_kept() -> None:
 
 
 def test_five_thousand_pods_fit_into_messages_that_the_link_takes() -> None:
-    used = {("pod", "n" * 63, f"{'p' * 240}-{number:05}"): (64.0, 2.0**40) for number in range(5000)}
+    used: dict[Key, Used] = {("pod", "n" * 63, f"{'p' * 240}-{number:05}"): (64.0, 2.0**40) for number in range(5000)}
     messages = UsageBook().take(Reading(source="metrics", used=used))
     assert len(messages) == -(-5000 // MOST_IN_PART)
     assert [one.full for one in messages] == [True, False, False, False]
