@@ -1,5 +1,6 @@
 """Pages of the history of usage: a cluster's tab, a node's page, and the charts that other pages show."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -24,7 +25,7 @@ RangeWord = Annotated[str, Query(alias="range", max_length=4)]
 Namespace = Annotated[str, Query(max_length=63, pattern=rf"{NAME}|^$")]
 NodeName = Annotated[str, Path(max_length=253, pattern=NAME)]
 WRITTEN_AFTER = 15.0
-"""Seconds after which a minute that has ended is surely written: before, its end would look like a gap."""
+"""Seconds after which a minute that has ended is surely written."""
 TOP = 20
 """Lines of a table."""
 
@@ -34,11 +35,21 @@ async def read(
     limit: int = 1,
 ) -> History:  # fmt: skip
     """Return the history of one kind until now. Raises: ApiError."""
-    end = floor(request.app.state.control.clock.now().timestamp() - WRITTEN_AFTER, STEP)
+    now = request.app.state.control.clock.now().timestamp()
+    end = floor(now, STEP)
     begin = end - RANGES[range_]
-    return await history_of(request).read(
+    found = await history_of(request).read(
         access, cluster, Asked(kind, begin, end, namespace=namespace, name=name, limit=limit)
     )
+    return without_last(found) if now - end < WRITTEN_AFTER else found
+
+
+def without_last(found: History) -> History:
+    """Return a history without its last minute, when that is not written yet: it would look like a gap."""
+    if found.step != STEP or any(one.points[-1] is not None for one in found.series):
+        return found
+    series = [replace(one, points=one.points[:-1]) for one in found.series]
+    return replace(found, end=found.end - STEP, series=series)
 
 
 async def charts_of(

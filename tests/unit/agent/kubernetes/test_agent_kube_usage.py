@@ -256,9 +256,8 @@ async def test_kubelets_are_asked_with_a_token_of_their_own() -> None:
     played = Node(n1=summary(250_000_000, 1024, a=(100_000_000, 512)), n2=summary(750_000_000, 1024, b=(0, 0)))
     reading = await played.reader.read(anybody)
     assert (reading.source, reading.reason) == ("kubelet", "")
-    assert reading.used[CLUSTER] == (1.0, 2048)
-    assert reading.used["pod", "web", "a"] == (0.1, 512)
-    assert reading.used["namespace", "", "web"] == (0.1, 512)
+    keys: tuple[Key, ...] = (CLUSTER, ("pod", "web", "a"), ("namespace", "", "web"))
+    assert [reading.used[key] for key in keys] == [(1.0, 2048), (0.1, 512), (0.1, 512)]
     assert played.tokens == [b"Bearer short", b"Bearer short"]
     assert played.servers["n1"].requests == ["/stats/summary?only_cpu_and_memory=true"]
 

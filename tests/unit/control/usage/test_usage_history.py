@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from towline.control.errors import ApiError
-from towline.control.usage import history, packing
+from towline.control.usage import history, packing, pages
 from towline.control.usage.history import Asked, Chosen, choose, frame, put_together
 from towline.control.usage.packing import Point, one
 
@@ -98,3 +98,13 @@ def test_series_are_ranked_by_the_mean_of_their_samples() -> None:
     assert history.rank(blocks, "pod", Chosen(), "memory") == ["web/b", "web/a", "web/c"]
     assert history.rank(blocks, "pod", Chosen(), "name") == ["web/a", "web/b", "web/c"]
     assert history.rank(blocks, "pod", Chosen("web/c"), "cpu") == ["web/c"]
+
+
+@pytest.mark.parametrize(("cpu", "step", "points"), [((1, 2, None), 60, 2), ((1, None, 2), 60, 3), ((1, None), 300, 2)])
+def test_a_minute_that_is_not_written_yet_is_no_gap(cpu: tuple[int | None, ...], step: int, points: int) -> None:
+    series = history.Series("", "n1", [None if one_ is None else one(one_, 1) for one_ in cpu], one(1, 1))
+    state = history.State("measured", "", "metrics", 0, None)
+    row: Any = None
+    found = history.History(row, state, False, "node", 0, len(cpu) * step, step, [series], 1)
+    shown = pages.without_last(found)
+    assert (len(shown.series[0].points), shown.end) == (points, points * step)
