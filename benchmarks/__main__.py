@@ -32,6 +32,7 @@ BENCHMARKS = {
     "agent": ("An idle agent", "benchmarks.agent"),
     "route-lookup": ("Finding the route of a request", "benchmarks.route_lookup"),
     "inventory": ("The inventory of a Kubernetes cluster", "benchmarks.inventory"),
+    "usage": ("The history of usage of a Kubernetes cluster", "benchmarks.usage"),
     "kubernetes": ("Kubernetes clients through Towline", "benchmarks.kubernetes"),
 }
 NOTES = "What the figures say"

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(240)]
 NAMESPACE = "k9-usage"
 MEASURED = 90.0
 """Seconds until a new pod is measured: two looks at the kubelet, each at most 15 s apart, and the agent's own."""
+KEPT = 150.0
+"""Seconds until a minute with the pod in it is over and written: a sample, the minute, and what the server takes."""
 BUSY = "while true; do i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; sleep 0.2; done"
 
 
@@ -68,6 +70,11 @@ def test_towline_kube_top_shows_the_same_without_kubectl(stack: Stack, measured:
     (pod,) = json.loads(towline("kube", "top", CLUSTER, "pods", "-n", NAMESPACE, "--output", "json"))
     assert (pod["namespace"], pod["name"]) == (NAMESPACE, "busy")
     assert int(pod["cpu"].removesuffix("m")) > 0
+    wait_for(lambda: history(stack, measured, "pod", namespace=NAMESPACE, name="busy"), "the pod's history", KEPT)
+    kept = json.loads(towline("kube", "usage", CLUSTER, "pods", "busy", "-n", NAMESPACE, "--output", "json"))
+    assert [one["name"] for one in kept["series"]] == ["busy"]
+    shown = towline("kube", "usage", CLUSTER, "pods", "-n", NAMESPACE)
+    assert re.search(r"busy +\d+m +\d+m +\d+Mi +\d+Mi", shown)
     (node,) = json.loads(towline("kube", "top", CLUSTER, "nodes", "--output", "json"))
     assert node["name"] == NODE_NAME
     assert int(node["memory"].removesuffix("Mi")) > 0
@@ -96,6 +103,53 @@ def test_pages_show_what_nodes_and_pods_use(stack: Stack, measured: User, chromi
         window.picture("kubernetes-pod-usage")
         assert window.problems() == []
         assert window.complaints == []
+
+
+def test_the_history_is_kept_for_nodes_namespaces_and_pods(stack: Stack, measured: User) -> None:
+    wait_for(lambda: history(stack, measured, "pod", namespace=NAMESPACE, name="busy"), "the pod's history", KEPT)
+    (node,) = history(stack, measured, "node")
+    assert node["name"] == NODE_NAME
+    assert node["memory_bytes"]["min"] > 2**20
+    assert node["cpu"]["min"] <= node["cpu"]["avg"] <= node["cpu"]["max"]
+    (busy,) = history(stack, measured, "pod", namespace=NAMESPACE, name="busy")
+    assert busy["cpu"]["max"] > 0.001
+    (space,) = history(stack, measured, "namespace", name=NAMESPACE)
+    assert space["cpu"]["max"] >= busy["cpu"]["avg"]
+    assert [one for one in busy["points"] if one is None], "the time before the pod is a gap"
+
+
+@pytest.mark.browser
+def test_pages_draw_the_history_at_every_width(stack: Stack, measured: User, chromium_path: str) -> None:
+    wait_for(lambda: history(stack, measured, "pod", namespace=NAMESPACE, name="busy"), "the pod's history", KEPT)
+    places = {
+        "cluster": f"/clusters/{CLUSTER}",
+        "usage": f"/clusters/{CLUSTER}/usage",
+        "namespace": f"/clusters/{CLUSTER}/usage?namespace={NAMESPACE}",
+        "node": f"/clusters/{CLUSTER}/nodes/{NODE_NAME}",
+        "pod": f"/clusters/{CLUSTER}/kubernetes/{NAMESPACE}/pods/busy",
+    }
+    with browser.launched(chromium_path) as chromium:
+        views: tuple[tuple[tuple[int, int], browser.Scheme], ...] = (((1440, 900), "light"), ((360, 800), "dark"))
+        for size, scheme in views:
+            with browser.window(chromium, stack.plain_url, scheme=scheme, size=size) as window:
+                page = window.sign_in("max")
+                for word, path in places.items():
+                    window.open(path)
+                    chart = page.get_by_role("img", name=re.compile(r"^CPU of .* least .*, mean .*, most "))
+                    expect(chart).to_be_visible()
+                    expect(page.locator("#usage-charts")).to_contain_text("By the metrics API")
+                    wide = page.evaluate("document.documentElement.scrollWidth")
+                    assert wide <= size[0], f"{word} is {wide} wide"
+                    window.picture(f"usage-{word}-{size[0]}-{scheme}", whole=True)
+                    assert window.problems() == []
+                assert window.complaints == []
+
+
+def history(stack: Stack, user: User, kind: str, **query: str) -> list[dict[str, Any]]:
+    with stack.http(user.token) as client:
+        found = client.get(f"/api/v1/clusters/{CLUSTER}/usage", params={"kind": kind, **query}).json()
+    assert found["state"] in ("measured", "unknown"), found["reason"]
+    return [one for one in found["series"] if any(one["points"])]
 
 
 def is_told(stack: Stack, user: User) -> bool:

@@ -129,8 +129,8 @@ class PlayedStream:
 
     async def write(self, data: bytes) -> None:
         method, target, _ = data.split(b" ", 2)
-        assert method == b"GET"
-        assert data.endswith(b"\r\n\r\n")
+        assert method == (b"POST" if target.endswith(b"/token") else b"GET")
+        assert method == b"POST" or data.endswith(b"\r\n\r\n")
         assert b"Impersonate" not in data
         played = self._server.next(target.decode())
         self._left, self._end = played.raw, played.end

@@ -30,6 +30,7 @@ from towline.agent.kubernetes.credentials import Credentials, find_source
 from towline.agent.kubernetes.directory import Directory
 from towline.agent.kubernetes.forward import KubeServer
 from towline.agent.kubernetes.inventory import KubernetesInventory
+from towline.agent.kubernetes.kubelets import Account
 from towline.agent.projects.records import Records
 from towline.agent.routes.cluster import ClusterRoutes
 from towline.agent.routes.docker import ComposeRoutes
@@ -131,7 +132,10 @@ class Agent:
         self.cluster_routes = ClusterRoutes(self.kubernetes, self._policy, self.routes, directory, clock=clock)
         served = servers(self.host, self.inventory, kubernetes, services)
         self.router = StreamRouter(served, self.owner, settings.streams_limit)
-        self.kube_inventory = KubernetesInventory(self.kubernetes, self._policy, clock=clock)
+        self.kube_inventory = KubernetesInventory(
+            self.kubernetes, self._policy, kubelets=Account.parse(settings.kubelet_account),
+            kubelet_authorities=settings.kubelet_ca_file, clock=clock,
+        )  # fmt: skip
         self.counts = Counts(
             jobs_running=lambda: self.runner.running,
             streams_open=self._streams_open,
@@ -149,7 +153,7 @@ class Agent:
             counts=self.counts,
             owner=self.owner,
             clock=clock,
-            tellers=(self.kube_inventory.teller, self.routes),
+            tellers=(self.kube_inventory.teller, self.kube_inventory.usage, self.routes),
         )
         self.handler = LinkHandler(
             store=self.store,

@@ -82,6 +82,20 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Takes tokens, token files and client certificates; no plugins, no unverified TLS."
         ),
     ] = None
+    kubelet_account: Annotated[
+        str,
+        Meta(
+            description="`NAMESPACE/NAME` of the ServiceAccount that asks kubelets for usage where the cluster "
+            "has no metrics API; it may get `nodes/stats`, and the agent may make tokens of it. Empty: none is asked."
+        ),
+    ] = ""
+    kubelet_ca_file: Annotated[
+        Path | None,
+        Meta(
+            description="PEM file of authorities that sign kubelets, besides the cluster's own: kubelets that sign "
+            "their certificates themselves are asked only with it."
+        ),
+    ] = None
     kubeconfig_context: Annotated[str, Meta(description="Context of the kubeconfig. Empty: its current one.")] = ""
     ca_file: Annotated[
         Path | None, Meta(description="PEM file of further authorities to trust for the control plane.")

@@ -48,6 +48,7 @@ from towline.control.routes.feature import Gateway
 from towline.control.routes.visits import Visits
 from towline.control.sealing.service import Sealer
 from towline.control.settings import Settings
+from towline.control.usage.feature import UsageFeature
 from towline.control.web import Web
 from towline.gateway.request_tail import RequestTail
 from towline.gateway.route_figures import RouteFigures
@@ -88,6 +89,7 @@ class ControlPlane:
         self.fleet = Fleet(self)
         self.kube_intake = intake_of(self)
         self.kube_inventory = KubernetesInventory(db, clock=clock)
+        self.usage = UsageFeature(self)
         self.bundles = BundleService(db, self.audit)
         self.registries = RegistryService(db, sealer, self.audit, ClusterFleet())
         self.deployments = deployments_of(self)
@@ -106,8 +108,8 @@ class ControlPlane:
         self.alerts = AlertsFeature(self)
         self.commands = CommandsFeature(self)
         self.features: list[Feature] = [
-            self.tls, self.kube_intake, self.recordings, self.fleet, self.deployments, self.gateway, self.published,
-            self.kubernetes, self.certificates, self.alerts, self.commands, self.retention,
+            self.tls, self.kube_intake, self.usage, self.recordings, self.fleet, self.deployments, self.gateway,
+            self.published, self.kubernetes, self.certificates, self.alerts, self.commands, self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -171,6 +173,7 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.routes.tail import router as tail
     from towline.control.streams.api import router as streams
     from towline.control.system.api import router as system
+    from towline.control.usage.api import router as usage
 
     return (
         system,
@@ -180,6 +183,7 @@ def routers() -> Sequence[APIRouter]:
         clusters,
         kubernetes,
         kubernetes_inventory,
+        usage,
         manifests,
         kubernetes_tokens,
         links,
@@ -223,6 +227,7 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.routes.route_pages import router as route
     from towline.control.routes.visits import router as visits
     from towline.control.system.pages import router as system
+    from towline.control.usage.pages import router as usage
     from towline.control.web import router as static
 
     # The dialog of Kubernetes has a fixed address below one that ends in a token.
@@ -232,6 +237,7 @@ def pages() -> Sequence[APIRouter]:
         join_kubernetes,
         clusters,
         kubernetes,
+        usage,
         kubernetes_access,
         kubernetes_objects,
         kubernetes_actions,

@@ -22,7 +22,7 @@ KEPT_EVENTS = QUEUE_EVENTS
 RESYNC = "resync"
 PAGE_TOPICS = (
     "cluster", "agent", "deployment", "job", "inventory", "kubernetes", "audit", "access", "route", "domain",
-    "certificate", "recording", "alert", "command",
+    "certificate", "recording", "alert", "command", "usage",
 )  # fmt: skip
 """What open pages hear of, `resync` besides: each page names them to its browser."""
 

@@ -15,7 +15,8 @@ import towline.control.kubernetes.models
 import towline.control.recordings.models
 import towline.control.registries.models
 import towline.control.routes.models
-import towline.control.sealing.models  # noqa: F401
+import towline.control.sealing.models
+import towline.control.usage.models  # noqa: F401
 from towline.control.db import metadata
 
 __all__ = ["metadata"]

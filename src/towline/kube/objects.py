@@ -104,7 +104,16 @@ class NodeInfo(Part, frozen=True, gc=False):
     architecture: str = ""
 
 
+class Endpoint(Part, frozen=True, gc=False):
+    port: int = msgspec.field(name="Port", default=0)
+
+
+class DaemonEndpoints(Part, frozen=True, gc=False):
+    kubelet_endpoint: Endpoint = Endpoint()
+
+
 class NodeStatus(Part, frozen=True, gc=False):
+    daemon_endpoints: DaemonEndpoints = DaemonEndpoints()
     conditions: tuple[Condition, ...] | None = None
     capacity: dict[str, str] | None = None
     allocatable: dict[str, str] | None = None
@@ -338,6 +347,8 @@ class Event(Part, frozen=True, gc=False):
 class NodeMetrics(Part, frozen=True, gc=False):
     metadata: NodeMetadata = NodeMetadata()
     timestamp: str | None = None
+    window: str | None = None
+    """Over which it was measured, as Go writes durations: `15.2s`, `1m0s`."""
     usage: dict[str, str] | None = None
 
 
@@ -350,6 +361,38 @@ class PodMetrics(Part, frozen=True, gc=False):
     metadata: Metadata = Metadata()
     timestamp: str | None = None
     containers: tuple[ContainerMetrics, ...] | None = None
+
+
+class StatsCpu(Part, frozen=True, gc=False):
+    usage_nano_cores: int | None = None
+    """None until it was measured twice."""
+
+
+class StatsMemory(Part, frozen=True, gc=False):
+    working_set_bytes: int | None = None
+
+
+class StatsReference(Part, frozen=True, gc=False):
+    name: str = ""
+    namespace: str = ""
+
+
+class NodeStats(Part, frozen=True, gc=False):
+    cpu: StatsCpu | None = None
+    memory: StatsMemory | None = None
+
+
+class PodStats(Part, frozen=True, gc=False):
+    pod_ref: StatsReference = StatsReference()
+    cpu: StatsCpu | None = None
+    memory: StatsMemory | None = None
+
+
+class StatsSummary(Part, frozen=True, gc=False):
+    """What a kubelet says at `/stats/summary`."""
+
+    node: NodeStats = NodeStats()
+    pods: tuple[PodStats, ...] | None = None
 
 
 # -- lists and errors ---------------------------------------------------------------------------
@@ -378,3 +421,16 @@ class Version(Part, frozen=True, gc=False):
 
     git_version: str = ""
     platform: str = ""
+
+
+class TokenStatus(Part, frozen=True, gc=False):
+    token: str = ""
+
+
+class TokenRequest(Part, frozen=True, gc=False):
+    """The answer to a request for a token of a ServiceAccount."""
+
+    status: TokenStatus = TokenStatus()
+
+    def __repr__(self) -> str:
+        return "<TokenRequest>"

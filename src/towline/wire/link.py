@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from towline.wire import kube_inventory, streams
+from towline.wire import kube_inventory, kube_usage, streams
 
 PROTOCOL = "towline.v1"
 ENROL_CONTEXT = b"towline-enrol-v1"
@@ -301,6 +301,32 @@ class KubeInventory(Message, frozen=True):
     removed: tuple[kube_inventory.Reference, ...] = ()
 
 
+class KubeUsage(Message, frozen=True):
+    """One sample of what nodes, namespaces and pods of the agent's Kubernetes cluster use, or a part of one.
+
+    What is not in it uses as much as in the sample before. The server notes when it came; nobody's clock but its own
+    counts.
+    """
+
+    sequence: int
+    """Counts the messages of this link from 1; after one that is missing only a full sample means something."""
+    full: bool = False
+    """All that was known is forgotten, and every series is named anew; of a sample in parts the first alone."""
+    more: bool = False
+    """The sample goes on in the next message."""
+    source: kube_usage.Source = "none"
+    """Who measured: the metrics API, or the kubelets themselves; `none`: nobody, and `reason` says why."""
+    reason: str = ""
+    """What is not measured and why, in an operator's words; empty when all is."""
+    left_out: int = 0
+    """Pods beyond those that are told."""
+    named: tuple[kube_usage.Series, ...] = ()
+    gone: tuple[int, ...] = ()
+    """Numbers of series that nobody measures any more."""
+    values: tuple[int, ...] = ()
+    """Number, CPU and memory of each series that changed, one after the other."""
+
+
 class RouteClaim(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A public name that something on the agent's side asks for, and where its requests should go."""
 
@@ -447,6 +473,7 @@ TYPES: dict[str, type[Message]] = {
     "facts": Facts,
     "inventory": Inventory,
     "kube_inventory": KubeInventory,
+    "kube_usage": KubeUsage,
     "routes": Routes,
     "job": Job,
     "job_accepted": JobAccepted,

@@ -270,7 +270,7 @@ async def test_a_page_of_another_site_opens_no_shell_and_changes_nothing(access:
 async def test_search_finds_what_the_searcher_may_see(access: Access, prod: StandIn) -> None:
     async with await somebody(access, "sam", Role.VIEWER, prod) as client:
         assert "/kubernetes/vault/deployments/cellar" in (await client.get("/search?q=cell")).text
-        assert "/clusters/prod/nodes?search=node-1" in (await client.get("/search?q=node-1")).text
+        assert "/clusters/prod/nodes/node-1" in (await client.get("/search?q=node-1")).text
     async with await somebody(access, "sid", Role.VIEWER, prod, namespace="shop") as client:
         assert "/kubernetes/shop/pods/web-1" in (await client.get("/search?q=web")).text
         for text in ("cell", "node-1"):

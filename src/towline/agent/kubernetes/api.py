@@ -1,7 +1,7 @@
 """Reading from the API server with the agent's own rights: HTTP/1.1 requests, one after the other on a connection.
 
-For the inventory alone: GET, no impersonation, answers read piece by piece within limits. What passes for users is
-`forward.py`'s. Which objects are read is decided elsewhere.
+For the agent's own needs alone: no impersonation, GET but for tokens, answers read piece by piece within limits. What
+passes for users is `forward.py`'s. Which objects are read is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -147,7 +147,17 @@ class Connection:
         except (msgspec.DecodeError, RecursionError) as error:
             raise ApiAway(f"the answer to {target.partition('?')[0]} is not what was asked for: {error}") from error
 
-    async def _exchange(self, target: str) -> Answer:
+    async def post(self, target: str, body: bytes, decoder: msgspec.json.Decoder[T], most_bytes: int) -> T:
+        """Send a document and return the one that was made. Raises: ApiAway, ApiRefused, TooLarge."""
+        answer = await self._exchange(target, body)
+        if answer.head.status not in (200, 201):
+            raise await self._refused(answer)
+        try:
+            return decoder.decode(await answer.read(most_bytes))
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise ApiAway(f"the answer to {target.partition('?')[0]} is not what was asked for") from error
+
+    async def _exchange(self, target: str, body: bytes | None = None) -> Answer:
         lines = [
             (b"Host", self._server.authority),
             (b"User-Agent", f"towline-agent/{towline.__version__}".encode()),
@@ -155,9 +165,12 @@ class Connection:
         ]
         if self._server.authorization is not None:
             lines.append((b"Authorization", self._server.authorization))
+        if body is not None:
+            lines += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
+        method = b"GET" if body is None else b"POST"
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT):
-                await self._stream.write(build_request_head(b"GET", target.encode("ascii"), lines))
+                await self._stream.write(build_request_head(method, target.encode("ascii"), lines) + (body or b""))
                 self._last = await self._head()
         except TimeoutError as error:
             raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error

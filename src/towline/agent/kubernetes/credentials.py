@@ -74,6 +74,8 @@ class Credentials:
         self._read_at = 0.0
         self._tls: ssl.SSLContext | None = None
         self._tls_of: tuple[str, str, str] | None = None
+        self.authorities = ""
+        """PEM of those that sign for the cluster, as they were read last."""
 
     def __repr__(self) -> str:
         return f"<Credentials {self._server or 'unread'}>"
@@ -95,6 +97,7 @@ class Credentials:
         self._server = None
 
     def _make(self, material: Material) -> ApiServer:
+        self.authorities = material.authorities
         scheme, host, port = split_server(material.server)
         tls = self._context(material) if scheme == "https" else None
         authorization = b"Bearer " + material.token.encode("ascii") if material.token else None

@@ -124,6 +124,12 @@ def _taint(one: objects.Taint) -> str:
     return word(f"{one.key}={one.value}:{one.effect}" if one.value else f"{one.key}:{one.effect}")
 
 
+def kubelet(found: objects.Node) -> tuple[str, int]:
+    """Return where a node's kubelet listens: its internal address alone, and 0 for a port that it does not say."""
+    internal = (one.address for one in found.status.addresses or () if one.type == "InternalIP")
+    return next(internal, ""), found.status.daemon_endpoints.kubelet_endpoint.port
+
+
 def _address(addresses: Iterable[objects.Address]) -> str:
     """Return the internal address, else the first there is."""
     ranked = sorted(addresses, key=lambda one: one.type != "InternalIP")

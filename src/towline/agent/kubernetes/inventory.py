@@ -22,15 +22,18 @@ from msgspec import structs
 
 from towline.agent.errors import KubernetesAbsent, KubernetesError, PolicyRefused
 from towline.agent.kubernetes import described
-from towline.agent.kubernetes.api import Api, ApiRefused, Connection
+from towline.agent.kubernetes.api import Api, Connection
 from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT, Credentials
 from towline.agent.kubernetes.event_table import EventTable
+from towline.agent.kubernetes.kubelets import Account, KubeletReader
 from towline.agent.kubernetes.pod_table import PodTable
 from towline.agent.kubernetes.sight import Sight
 from towline.agent.kubernetes.table import Feed, Table
 from towline.agent.kubernetes.tables import NamespaceTable, NodeTable, WorkloadTable
 from towline.agent.kubernetes.telling import Teller
-from towline.agent.kubernetes.watches import LARGEST_PAGE_BYTES, Source, State, Watcher
+from towline.agent.kubernetes.usage import UsageSampler, UsageTeller
+from towline.agent.kubernetes.usage_reading import Reading, unknown
+from towline.agent.kubernetes.watches import Source, State, Watcher
 from towline.agent.policy import KubernetesRules, LocalPolicy, fits
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
@@ -40,7 +43,7 @@ from towline.wire.kube_inventory import About
 LOOK_INTERVAL = 20.0
 """Seconds between two looks at whether Kubernetes is there and the policy allows it."""
 POLL_INTERVAL = 60.0
-"""Seconds between two looks at version and usage: the metrics server itself measures four times a minute."""
+"""Seconds between two looks at the version."""
 TICK_INTERVAL = 5.0
 """Seconds between two looks at what only time changes, and at counts that well pods alone have changed."""
 COUNT_TICKS = 6
@@ -52,7 +55,6 @@ MOST_NAMESPACES = 20
 
 CORE, APPS, BATCH = "/api/v1", "/apis/apps/v1", "/apis/batch/v1"
 VERSION_PATH = "/version"
-METRICS_PATH = "/apis/metrics.k8s.io/v1beta1/nodes"
 _SMALL_BYTES = 64 * 1024
 
 NODES: Source[objects.Node] = Source("nodes", CORE, objects.Node)
@@ -69,7 +71,6 @@ WORKLOADS: tuple[tuple[str, Source[Any]], ...] = (
 
 _log = structlog.get_logger("towline.agent")
 _version = msgspec.json.Decoder(objects.Version)
-_metrics = msgspec.json.Decoder(objects.List[objects.NodeMetrics])
 
 
 class KubernetesInventory:
@@ -82,6 +83,8 @@ class KubernetesInventory:
         *,
         api: Api | None = None,
         service_account: Path = SERVICE_ACCOUNT,
+        kubelets: Account | None = None,
+        kubelet_authorities: Path | None = None,
         clock: Clock = REAL_CLOCK,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -89,9 +92,16 @@ class KubernetesInventory:
         self._policy = policy
         self._api = api or Api(credentials)
         self._service_account = service_account
+        self._kubelets: KubeletReader | None = None
+        if kubelets is not None:
+            self._kubelets = KubeletReader(
+                self._api, credentials, kubelets, lambda: self._nodes.kubelets, authorities=kubelet_authorities,
+                clock=clock,
+            )  # fmt: skip
         self._clock = clock
         self._draw = draw
         self.teller = Teller(self._gather, clock=clock)
+        self.usage = UsageTeller()
         self._begin(KubernetesRules())
 
     def __repr__(self) -> str:
@@ -109,6 +119,7 @@ class KubernetesInventory:
                 rules = self._rules()
                 if rules is not None and self._is_there():
                     await self._follow_under(rules)
+                    await self.usage.tell(unknown("the agent does not follow the cluster any more"))
                 await self._clock.sleep(LOOK_INTERVAL)
 
     # -- whether -------------------------------------------------------------------------------
@@ -147,6 +158,7 @@ class KubernetesInventory:
         async with TaskOwner("kubernetes-inventory") as owner:
             owner.spawn("ticks", self._tick())
             owner.spawn("poll", self._poll())
+            owner.spawn("usage", self._sampler().run())
             self._spawn(owner, NODES, self._nodes)
             self._spawn(owner, NAMESPACES, self._namespaces)
             for _, source in WORKLOADS:
@@ -264,14 +276,13 @@ class KubernetesInventory:
         self._namespaces.recount()
 
     async def _poll(self) -> None:
-        """Look at the version, and at what nodes use, now and then."""
+        """Look at the version now and then."""
         while True:
             try:
                 async with self._api.connection() as connection:
                     await self._look_version(connection)
-                    await self._look_usage(connection)
             except KubernetesError as error:
-                _log.debug("version or usage not read", reason=str(error))
+                _log.debug("version not read", reason=str(error))
             await self._clock.sleep(POLL_INTERVAL)
 
     async def _look_version(self, connection: Connection) -> None:
@@ -281,11 +292,16 @@ class KubernetesInventory:
             book.about, version=described.word(found.git_version), platform=described.word(found.platform)
         )
 
-    async def _look_usage(self, connection: Connection) -> None:
-        """Usage is optional: many clusters have no metrics server, and not every agent may ask it."""
-        found: objects.List[objects.NodeMetrics] | None = None
-        with contextlib.suppress(ApiRefused):
-            found = await connection.get(METRICS_PATH, _metrics, LARGEST_PAGE_BYTES)
+    # -- usage -----------------------------------------------------------------------------------
+
+    def _sampler(self) -> UsageSampler:
+        return UsageSampler(
+            self._api, self.usage, allowed=self._allows, named=lambda: self._named(PODS), read=self._measured,
+            kubelets=self._kubelets, clock=self._clock,
+        )  # fmt: skip
+
+    def _measured(self, reading: Reading) -> None:
+        """Note what nodes use now, and whether there is a metrics API; one that was not reached says nothing."""
         book = self.teller.book
-        book.about = structs.replace(book.about, metrics=found is not None)
-        self._nodes.measured((found.items or ()) if found is not None else ())
+        book.about = structs.replace(book.about, metrics=reading.source == "metrics")
+        self._nodes.measured(reading.nodes())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
@@ -89,6 +89,8 @@ class NodeTable(Table[objects.Node]):
     def __init__(self, book: Book, allowed: Allowed, pods: PodTable) -> None:
         super().__init__(book, allowed)
         self._pods = pods
+        self.kubelets: dict[str, tuple[str, int]] = {}
+        """Address and port of each node's kubelet."""
 
     def key(self, found: objects.Node) -> str:
         return found.metadata.name
@@ -96,9 +98,13 @@ class NodeTable(Table[objects.Node]):
     def keep(self, key: str, found: objects.Node) -> None:
         known = self.book.get("nodes", key)
         usage = known.usage if isinstance(known, wire.Node) else None
+        address, port = described.kubelet(found)
+        if address and port:
+            self.kubelets[key] = (address, port)
         self.book.put("nodes", described.node(found, pods=self._pods.on_node.get(key, 0), usage=usage))
 
     def drop(self, key: str) -> None:
+        self.kubelets.pop(key, None)
         self.book.remove("nodes", key)
 
     def recount(self) -> None:
@@ -106,9 +112,9 @@ class NodeTable(Table[objects.Node]):
         for key in self.keys:
             self._change(key, pods=self._pods.on_node.get(key, 0))
 
-    def measured(self, found: Iterable[objects.NodeMetrics]) -> None:
-        """Take what the metrics API says that nodes use; nodes that it leaves out use nothing that is known."""
-        usages = {one.metadata.name: described.amounts(one.usage) for one in found}
+    def measured(self, found: Mapping[str, tuple[float, float]]) -> None:
+        """Take cores and bytes that nodes use; what nodes that are left out use is not known."""
+        usages = {name: wire.Amounts(cpu=cpu, memory_bytes=round(memory)) for name, (cpu, memory) in found.items()}
         for key in self.keys:
             known = self.book.get("nodes", key)
             if isinstance(known, wire.Node) and _moved(known, usages.get(key)):

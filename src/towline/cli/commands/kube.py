@@ -19,7 +19,9 @@ from towline.cli.errors import FAILED, NOT_ALLOWED, NOT_FOUND, USAGE, CliError
 from towline.cli.kube import alias, choosing, discovery, entries, files
 from towline.cli.kube.api import ClusterApi
 from towline.cli.kube.each import Group, Said, grouped, run_each
+from towline.cli.kube.spans import seconds
 from towline.cli.kube.tables import TABLE, print_table, usage_rows
+from towline.cli.kube.usage import usage
 from towline.cli.logs import UNSAFE
 from towline.cli.options import ClusterName, Output, client
 from towline.cli.output import Column, Format, done, out, printable, quiet_logs, show, show_list
@@ -152,6 +154,9 @@ def top(
         show(rows, output, lambda: None)
 
 
+app.command("usage")(usage)
+
+
 @app.command("access")
 def access(
     cluster: ClusterName,
@@ -236,14 +241,6 @@ def _print_groups(groups: list[Group]) -> None:
                 out.print(Text(printable(line)))
         if place + 1 < len(groups):
             out.print()
-
-
-def seconds(text: str) -> int:
-    """Read a span of time. Raises: CliError."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if text[-1:] in units and text[:-1].isdigit():
-        return int(text[:-1]) * units[text[-1]]
-    raise CliError(f"{text!r} is no span of time", hint="write 30s, 10m, 2h or 3d", code=USAGE)
 
 
 def default_container(api: ClusterApi, namespace: str, pod: str) -> str:

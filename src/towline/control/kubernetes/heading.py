@@ -68,7 +68,7 @@ class Here:
 
 def tabs(name: str, manages: bool, *, restricted: bool = False) -> list[tuple[str, str, str]]:
     """Return the tabs of a Kubernetes cluster."""
-    keys = ["overview", "workloads", "pods", *([] if restricted else ["nodes"]), "events", "routes", "access"]
+    keys = ["overview", "workloads", "pods", *([] if restricted else ["nodes"]), "usage", "events", "routes", "access"]
     keys += ["settings"] if manages else []
     base = f"/clusters/{name}"
     return [(key, base if key == "overview" else f"{base}/{key}", key.capitalize()) for key in keys]

@@ -104,7 +104,7 @@ class KubernetesInventory:
     async def overview(self, access: Access, cluster: str) -> Overview:
         """Raises: ApiError: cluster_not_found, forbidden."""
         async with self._db.read() as tx:
-            row, namespaces = await self._require(tx, access, cluster)
+            row, namespaces = await self.require(tx, access, cluster)
             visible = repository.within(namespaces)
             known = await repository.cluster(tx, row.id)
             return Overview(
@@ -121,7 +121,7 @@ class KubernetesInventory:
     async def about(self, access: Access, cluster: str) -> About:
         """Raises: ApiError: cluster_not_found."""
         async with self._db.read() as tx:
-            row, seen = await self._require(tx, access, cluster)
+            row, seen = await self.require(tx, access, cluster)
             known = await repository.cluster(tx, row.id)
             names = await repository.names_of(tx, row.id, "namespaces", repository.within(seen))
             measured = known is not None and known.metrics
@@ -132,7 +132,7 @@ class KubernetesInventory:
     ) -> Listed[KubeObject]:
         """Return a page of one section. Raises: ApiError: cluster_not_found, forbidden, invalid."""
         async with self._db.read() as tx:
-            row, namespaces = await self._require(tx, access, cluster)
+            row, namespaces = await self.require(tx, access, cluster)
             if section == "nodes" and namespaces is not None:
                 raise forbidden(Permission.CLUSTER_READ)
             query = repository.entries(
@@ -158,7 +158,7 @@ class KubernetesInventory:
             found = await tx.execute(repository.anywhere(access.org_id, text, where).limit(most))
             return [(row[0], row[1]) for row in found]
 
-    async def _require(self, tx: Transaction, access: Access, cluster: str) -> tuple[Cluster, frozenset[str] | None]:
+    async def require(self, tx: Transaction, access: Access, cluster: str) -> tuple[Cluster, frozenset[str] | None]:
         """Return a cluster, and the namespaces of it that the actor sees; None for all of it."""
         row = await clusters.find(tx, access.org_id, cluster)
         if row is None:

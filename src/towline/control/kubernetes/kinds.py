@@ -65,7 +65,7 @@ BY_KIND: Mapping[str, Kind] = {kind.kind: kind for kind in KINDS.values()}
 def page_of(cluster: str, kind: str, namespace: str, name: str) -> str:
     """Return the address of an object's page; empty when it has none."""
     if kind == "Node":
-        return f"/clusters/{cluster}/nodes?search={quote(name, safe='')}"
+        return f"/clusters/{cluster}/nodes/{quote(name, safe='')}"
     found = BY_KIND.get(kind)
     if found is None or not namespace:
         return ""

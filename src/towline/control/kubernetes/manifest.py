@@ -65,7 +65,7 @@ def objects(options: Options, place: Place) -> list[Object]:
     labels = _labels(options)
     found = [
         _namespace(options, labels),
-        _object("v1", "ServiceAccount", options.name, options, labels) | {"automountServiceAccountToken": False},
+        *_accounts(options, labels),
         *rbac.objects(options, labels),
         *_secrets(options, place, labels),
         _deployment(options, place, labels),
@@ -96,6 +96,12 @@ def _namespace(options: Options, labels: dict[str, str]) -> Object:
         "kind": "Namespace",
         "metadata": {"name": options.namespace, "labels": {"app.kubernetes.io/part-of": "towline", **enforced}},
     }
+
+
+def _accounts(options: Options, labels: dict[str, str]) -> Iterator[Object]:
+    """Yield the agent's account, and the one that kubelets know it by."""
+    for name in filter(None, (options.name, options.stats_account)):
+        yield _object("v1", "ServiceAccount", name, options, labels) | {"automountServiceAccountToken": False}
 
 
 def _secrets(options: Options, place: Place, labels: dict[str, str]) -> Iterator[Object]:
@@ -190,6 +196,8 @@ def _environment(options: Options, place: Place) -> list[Object]:
         "TOWLINE_AGENT_TOKEN_FILE": f"{JOIN}/token",
         "TOWLINE_AGENT_IDENTITY_SECRET": f"{options.namespace}/{options.key_secret}",
     }
+    if options.stats_account:
+        names["TOWLINE_AGENT_KUBELET_ACCOUNT"] = f"{options.namespace}/{options.stats_account}"
     if options.ca_pem:
         names["TOWLINE_AGENT_CA_FILE"] = f"{TRUST}/ca.pem"
     if options.proxy or options.no_proxy:

@@ -16,6 +16,8 @@ from towline.control.kubernetes.kinds import KINDS, NAME, POD_METRICS, PODS, Kin
 from towline.control.kubernetes.pod_logs import LogStream, Wanted
 from towline.control.kubernetes.talking import ClusterSaid, Talker
 from towline.control.streams import sockets
+from towline.control.usage import pages as usage_pages
+from towline.control.usage.views import RANGES
 from towline.control.web import CSP_TERMINAL
 from towline.wire.streams import BadFrame
 
@@ -65,10 +67,15 @@ async def object_page(
     pods = await _pods(here, talker, namespace, found) if kind.has_pods else None
     head = object_head(here, kind, namespace, name, found, "overview", reason=_reason(pods or ()))
     template = "kubernetes/pod.html" if kind is PODS else "kubernetes/object.html"
+    charts = None
+    if kind is PODS:
+        charts = await usage_pages.charts_of(
+            request, access, cluster, "pod", namespace=namespace, name=name, about=f"the pod {name}"
+        )
     page: Response = request.app.state.control.web.page(
         request, template, containers=views.containers(found), conditions=views.conditions(found.get("status") or {}),
         events=told, usage=used, facts=views.facts(found), pods=pods,
-        object_labels=found["metadata"].get("labels") or {},
+        object_labels=found["metadata"].get("labels") or {}, charts=charts, ranges=RANGES,
         data=sorted((found.get("data") or {}).items()), created_at=found["metadata"].get("creationTimestamp"), **head,
     )  # fmt: skip
     return page

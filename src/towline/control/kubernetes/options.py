@@ -87,6 +87,11 @@ class Options:
         return self.replicas + SURGE
 
     @property
+    def stats_account(self) -> str:
+        """Name of the ServiceAccount that kubelets know the agent by; empty where they are not asked."""
+        return f"{self.name}-stats" if self.inventory and self.profile is not Profile.NAMESPACED else ""
+
+    @property
     def key_secret(self) -> str:
         """Name of the Secret that the first pod makes."""
         return f"{self.name}-key"

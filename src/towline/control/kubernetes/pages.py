@@ -13,6 +13,8 @@ from towline.control.errors import ApiError
 from towline.control.kubernetes import heading, inventory_api, pod_rows
 from towline.control.kubernetes.kinds import NAME, PODS, page_of
 from towline.control.listing import ListQuery, list_query
+from towline.control.usage import pages as usage_pages
+from towline.control.usage.views import RANGES
 from towline.control.web import query as with_query
 
 router = APIRouter(include_in_schema=False)
@@ -35,7 +37,14 @@ async def overview(request: Request, access: Access, cluster: str) -> dict[str, 
     """Return what the overview shows of Kubernetes, for the page of the cluster. Raises: ApiError."""
     found = inventory_api.overview(await request.app.state.control.kube_inventory.overview(access, cluster))
     urls = [page_of(found.cluster.name, one.kind, one.namespace, one.name) for one in found.unwell]
-    return {"kube": found.model_dump(), "kinds": sorted(found.workloads.kinds.items()), "unwell_urls": urls}
+    charts = None
+    if not found.restricted:
+        about = f"the cluster {found.cluster.name}"
+        charts = await usage_pages.charts_of(request, access, cluster, "cluster", about=about)
+    return {
+        "kube": found.model_dump(), "kinds": sorted(found.workloads.kinds.items()), "unwell_urls": urls,
+        "charts": charts, "ranges": RANGES,
+    }  # fmt: skip
 
 
 async def restricted_overview(request: Request, access: Access, cluster: str) -> Response:

@@ -98,10 +98,19 @@ INVENTORY = (
 )  # fmt: skip
 """Removable as one: without it the agent tells the cluster's version alone. No Secrets, no ConfigMaps, no writing."""
 
+
+def stats_account(account: str) -> Permission:
+    """Return what lets the agent speak to kubelets as an account that may do nothing else."""
+    return Permission(
+        "Kubelets are asked with a short token of this account, which reads statistics and nothing else: none of them "
+        "ever sees the agent's own.", ("create",), ("serviceaccounts/token",), names=(account,),
+    )  # fmt: skip
+
+
 NODE_STATS = (
     Permission(
-        "Usage of nodes and disks comes from the kubelet's statistics; `nodes/proxy`, which runs commands, is not "
-        "needed for them.", ("get",), ("nodes/stats", "nodes/metrics"),
+        "Where there is no metrics server, usage comes from the kubelets' statistics; `nodes/proxy`, which runs "
+        "commands, is not needed for them.", ("get",), ("nodes/stats",),
     ),
 )  # fmt: skip
 

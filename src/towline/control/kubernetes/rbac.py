@@ -42,14 +42,17 @@ def _own(options: Options, labels: dict[str, str]) -> Iterator[Object]:
     """Yield what the agent's own account may do."""
     prefix, account = f"{options.name}:{options.namespace}", [_account(options)]
     own = profiles.own_secret(options.key_secret)
+    if options.stats_account:
+        own = (*own, profiles.stats_account(options.stats_account))
     yield _make("Role", options.name, own, labels, namespace=options.namespace)
     yield _bind("RoleBinding", options.name, "Role", options.name, account, labels, namespace=options.namespace)
     yield _make("ClusterRole", f"{prefix}:impersonate", profiles.impersonation(options.users), labels)
     yield _bind("ClusterRoleBinding", f"{prefix}:impersonate", "ClusterRole", f"{prefix}:impersonate", account, labels)
     if options.inventory:
         yield from _granted(f"{prefix}:inventory", profiles.INVENTORY, options, account, labels)
-        if options.profile is not Profile.NAMESPACED:
-            yield from _granted(f"{prefix}:node-stats", profiles.NODE_STATS, options, account, labels)
+        if options.stats_account:
+            stats = [{"kind": "ServiceAccount", "name": options.stats_account, "namespace": options.namespace}]
+            yield from _granted(f"{prefix}:node-stats", profiles.NODE_STATS, options, stats, labels)
     if options.profile is Profile.BROAD:
         yield from _granted(f"{prefix}:deploy", profiles.DEPLOYER, options, account, labels)
 

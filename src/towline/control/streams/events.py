@@ -19,7 +19,9 @@ ALIVE_INTERVAL = 15.0
 """Seconds between signs of life: less than any proxy's idle limit."""
 FORGET_AFTER = 30.0
 """Seconds that a cluster's organisation and labels are remembered."""
-_OF_CLUSTERS = frozenset({"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route", "recording"})
+_OF_CLUSTERS = frozenset(
+    {"cluster", "agent", "deployment", "job", "inventory", "kubernetes", "route", "recording", "usage"}
+)
 _BARE = frozenset({"access", "domain", "certificate", "alert"})
 """Topics of nobody's cluster: that something changed is told, and not what."""
 

@@ -8,7 +8,8 @@ from tests.support.played_api import Played, PlayedApi, answer, change, expired,
 from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.book import PART_BYTES, Book, in_parts
 from towline.agent.kubernetes.event_table import EventTable
-from towline.agent.kubernetes.inventory import METRICS_PATH, VERSION_PATH, KubernetesInventory
+from towline.agent.kubernetes.inventory import VERSION_PATH, KubernetesInventory
+from towline.agent.kubernetes.usage import METRICS
 from towline.agent.policy import KubernetesRules, LocalPolicy
 from towline.aio.clock import SimulatedClock
 from towline.aio.streams import Broken
@@ -133,7 +134,9 @@ async def test_everything_is_told_once_when_everything_was_read() -> None:
         "deployments": [page([DEPLOYMENT]), watch()],
         "pods": [page([pod("well"), pod("sick", waiting="ImagePullBackOff", **OWNED)]), watch()],
         "events": [page([warning("e1"), warning("e2", count=4)]), watch()],
-        METRICS_PATH: [answer({"items": [{"metadata": {"name": "n1"}, "usage": {"cpu": "250m", "memory": "1Gi"}}]})],
+        f"{METRICS}/nodes": [
+            answer({"items": [{"metadata": {"name": "n1"}, "usage": {"cpu": "250m", "memory": "1Gi"}}]})
+        ],
     }
     async with Play(**script) as play:
         told = await play.told()

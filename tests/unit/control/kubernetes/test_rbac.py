@@ -79,6 +79,8 @@ def test_the_agents_own_account_sees_no_secrets_and_writes_nothing(options: Opti
     for rule in rules(options, "towline-agent"):
         if "secrets" in rule["resources"]:
             assert rule.get("resourceNames") == ["towline-agent-key"] or rule["verbs"] == ["create"]
+        elif rule["resources"] == ["serviceaccounts/token"]:
+            assert rule["resourceNames"] == ["towline-agent-stats"]
         elif rule["verbs"] != ["impersonate"]:
             assert set(rule["verbs"]) <= set(profiles.READ)
     assert not grants(options, "towline-agent", "get", "configmaps")
@@ -94,7 +96,16 @@ def test_the_inventory_can_be_left_out() -> None:
     without = replace(OPTIONS, inventory=False)
     assert not grants(without, "towline-agent", "list", "nodes")
     assert grants(OPTIONS, "towline-agent", "list", "nodes")
-    assert grants(OPTIONS, "towline-agent", "get", "nodes/stats")
+
+
+def test_kubelets_see_no_account_but_one_that_reads_statistics() -> None:
+    assert grants(OPTIONS, "towline-agent-stats", "get", "nodes/stats")
+    assert not grants(OPTIONS, "towline-agent", "get", "nodes/stats")
+    (only,) = rules(OPTIONS, "towline-agent-stats")
+    assert only["resources"] == ["nodes/stats"]
+    made = [rule for rule in rules(OPTIONS, "towline-agent") if rule["resources"] == ["serviceaccounts/token"]]
+    assert [(rule["verbs"], rule["resourceNames"]) for rule in made] == [(["create"], ["towline-agent-stats"])]
+    assert not list(bound_to(replace(OPTIONS, inventory=False), "towline-agent-stats"))
 
 
 def test_users_can_be_pinned() -> None:
@@ -167,7 +178,7 @@ def test_the_documentation_gives_the_reason_of_every_permission() -> None:
     page = (Path(__file__).parents[4] / "docs" / "how-to" / "kubernetes-cluster.md").read_text()
     sets = (
         *profiles.ROLE_PERMISSIONS.values(), profiles.INVENTORY, profiles.NODE_STATS, profiles.impersonation(),
-        profiles.own_secret("towline-agent-key"),
+        profiles.own_secret("towline-agent-key"), (profiles.stats_account("towline-agent-stats"),),
     )  # fmt: skip
     for permission in (one for each in sets for one in each):
         assert permission.reason in page
