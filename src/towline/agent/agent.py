@@ -183,6 +183,7 @@ class Agent:
             session=lambda: self.keeper.session,
             kubernetes=parts.Kubernetes(self.kubernetes, api, self.kube_inventory),
             docker=parts.Docker(engine, self.inventory, self.records),
+            journal=self.host.journal,
             clock=clock,
         )
 

@@ -8,11 +8,13 @@ from aiohttp import web
 
 from towline.agent.surface import (
     connectivity,
+    dashboard,
     docker,
     events,
     features,
     figures,
     health,
+    jobs,
     kubernetes,
     live,
     logs,
@@ -28,6 +30,7 @@ Start = Callable[[web.Application, Parts], Awaitable[None]]
 """Puts what its module keeps into the application (by `web.AppKey`) and begins its work as tasks of `parts.owner`."""
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *dashboard.ENDPOINTS,
     *health.ENDPOINTS,
     *features.ENDPOINTS,
     *runtime.ENDPOINTS,
@@ -37,6 +40,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *kubernetes.ENDPOINTS,
     *proxy.ENDPOINTS,
     *docker.ENDPOINTS,
+    *jobs.ENDPOINTS,
     *events.ENDPOINTS,
     *logs.ENDPOINTS,
     *websocket.ENDPOINTS,

@@ -5,6 +5,7 @@ Keys are those that users of the PipeOps agent know, filled with what is the cas
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC
 from typing import Any
 
@@ -134,6 +135,7 @@ def _agent(parts: Parts) -> dict[str, Any]:
         "start_time": parts.started_at.isoformat(timespec="seconds"),
         "agent_id": agent_id,
         "cluster": cluster,
+        "host": socket.gethostname(),
     }
 
 

@@ -15,6 +15,7 @@ from towline.agent.surface.parts import Docker, Parts
 from towline.agent.surface.passage import Passage
 from towline.agent.surface.requests import STATISTICS
 from towline.agent.surface.statistics import Statistics
+from towline.agent.surface.usage import Usage
 
 MOST_EVENT_STREAMS = 1000
 """Open at once: what the agent is measured with."""
@@ -36,6 +37,7 @@ class Live:
     cache: ClusterCache | None
     feed: Feed
     way: Passage | None
+    usage: Usage | None
 
     @contextlib.contextmanager
     def hold(self, kind: str) -> Iterator[None]:
@@ -53,6 +55,12 @@ class Live:
         self.parts.policy().require_kubernetes()
         self.parts.kubernetes.credentials.current()
         return self.cache
+
+    def used(self) -> Usage:
+        """Return what measures. Raises: SurfaceError: there is nothing to. KubernetesError, PolicyRefused."""
+        self.followed()
+        assert self.usage is not None
+        return self.usage
 
     def passage(self) -> Passage:
         """Return the way to the API server. Raises: SurfaceError: there is none."""
@@ -78,11 +86,12 @@ def live_of(request: web.Request) -> Live:
 def make(parts: Parts, statistics: Statistics) -> Live:
     """Make it; nothing is followed before somebody asks."""
     kubernetes = parts.kubernetes
-    cache = passage = None
+    cache = passage = usage = None
     if kubernetes is not None:
         cache = ClusterCache(kubernetes.api, parts.policy, parts.owner, clock=parts.clock)
         passage = Passage(kubernetes.credentials, parts.policy, clock=parts.clock)
-    return Live(parts, statistics, cache, Feed(parts, cache, statistics), passage)
+        usage = Usage(kubernetes.api, parts.policy, parts.owner, clock=parts.clock)
+    return Live(parts, statistics, cache, Feed(parts, cache, statistics, usage), passage, usage)
 
 
 async def start(app: web.Application, parts: Parts) -> None:

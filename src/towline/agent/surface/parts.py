@@ -10,6 +10,7 @@ from towline.agent.docker.engine import Engine
 from towline.agent.host.capabilities import Capabilities
 from towline.agent.host.inventory import Inventory
 from towline.agent.identity import Store
+from towline.agent.journal import Journal
 from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.credentials import Credentials
 from towline.agent.kubernetes.inventory import KubernetesInventory
@@ -65,4 +66,6 @@ class Parts:
     kubernetes: Kubernetes | None = None
     """A real agent always has both; None is for tests of what needs neither."""
     docker: Docker | None = None
+    journal: Journal | None = None
+    """Jobs of this agent. A real agent always has it."""
     clock: Clock = field(default=REAL_CLOCK)
