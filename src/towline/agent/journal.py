@@ -183,7 +183,8 @@ class Journal:
     @property
     def changes(self) -> int:
         """A number that is another one after each change, for who wants to know whether there was one."""
-        return self._db.total_changes
+        with _translated():
+            return self._db.total_changes
 
     def recent(self, most: int) -> tuple[Glance, ...]:
         """Return jobs at a glance: those to be done first, then those that ended last; `most` in all."""

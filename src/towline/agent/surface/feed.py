@@ -18,7 +18,7 @@ from towline.agent.docker import containers
 from towline.agent.errors import AgentError, DockerError
 from towline.agent.host.inventory import WATCHED_EVENTS
 from towline.agent.journal import Journal
-from towline.agent.surface import jobs, process
+from towline.agent.surface import control_plane, jobs, process
 from towline.agent.surface.cache import ClusterCache, What
 from towline.agent.surface.cluster import Row
 from towline.agent.surface.linkstate import LinkView
@@ -82,16 +82,12 @@ class Feed:
 
     def status(self) -> dict[str, Any]:
         """Return how the agent stands with everything that it needs."""
-        view = self._parts.link.view
         return {
-            "status": view.standing,
-            "control_plane": {
-                "state": view.standing, "since": view.since, "server": view.server, "cluster": view.cluster,
-                "last_error": view.last_error,
-            },
+            "status": self._parts.link.view.standing,
+            "control_plane": control_plane.shown(self._parts),
             "kubernetes": self._cache.standing() if self._cache is not None else None,
             "docker": self._docker_standing() if self._parts.docker is not None else None,
-        }  # fmt: skip
+        }
 
     async def run(self) -> None:
         """Gather for ever, whenever somebody listens."""
@@ -203,15 +199,16 @@ class _JobNews:
 
     def __init__(self, journal: Journal | None) -> None:
         self._journal = journal
-        self._changes = journal.changes if journal is not None else 0
+        self._changes = 0
         self._told = self._now()
 
     def fresh(self) -> list[dict[str, Any]]:
         """Return those that changed; nothing while the journal cannot be read."""
-        if self._journal is None or self._journal.changes == self._changes:
-            return []
-        self._changes, before, self._told = self._journal.changes, self._told, self._now()
-        return [job for name, job in self._told.items() if before.get(name) != job]
+        with contextlib.suppress(AgentError):
+            if self._journal is not None and self._journal.changes != self._changes:
+                self._changes, before, self._told = self._journal.changes, self._told, self._now()
+                return [job for name, job in self._told.items() if before.get(name) != job]
+        return []
 
     def _now(self) -> dict[str, dict[str, Any]]:
         if self._journal is None:

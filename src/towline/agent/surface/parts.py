@@ -19,6 +19,7 @@ from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
 from towline.agent.surface.linkstate import LinkState
 from towline.agent.uplink.reports import Counts
+from towline.agent.uplink.silence import Silence
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Route
@@ -63,6 +64,8 @@ class Parts:
     """How the control plane is reached. Raises IdentityError without an identity."""
     session: Callable[[], LinkSession | None] = lambda: None
     """The link that is up."""
+    silence: Silence | None = None
+    """How long the control plane has said nothing. A real agent always has it."""
     kubernetes: Kubernetes | None = None
     """A real agent always has both; None is for tests of what needs neither."""
     docker: Docker | None = None
