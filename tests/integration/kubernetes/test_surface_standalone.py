@@ -20,10 +20,12 @@ from towline.agent.agent import Agent
 from towline.agent.settings import AgentSettings
 from towline.agent.surface import (
     connectivity,
+    dashboard,
     dependencies,
     features,
     figures,
     health,
+    jobs,
     probes,
     runtime,
     signing_in,
@@ -34,7 +36,7 @@ pytestmark = pytest.mark.kubernetes
 
 OWN = [
     endpoint
-    for module in (health, features, runtime, connectivity, figures, signing_in)
+    for module in (dashboard, health, features, runtime, connectivity, figures, signing_in, jobs)
     for endpoint in module.ENDPOINTS
 ]
 NO_DOCKER = "unix:///nowhere/docker.sock"

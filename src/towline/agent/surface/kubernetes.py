@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
+from towline.agent.errors import AgentError
 from towline.agent.streams.log_times import BadMoment, stamp
 from towline.agent.surface import cluster
 from towline.agent.surface.answers import HEADERS, answer
@@ -51,6 +53,9 @@ async def nodes(request: web.Request) -> web.StreamResponse:
 async def pods(request: web.Request) -> web.StreamResponse:
     """Answer with pods; what they use is known while something measures."""
     usage = live_of(request).usage
+    if usage is not None:
+        with contextlib.suppress(AgentError):  # the list itself tells what forbids it
+            usage.use()
     return await _list(request, cluster.PODS, lambda row: _pod(usage, row))
 
 
@@ -80,7 +85,8 @@ def _node(live: Live, row: Row) -> Any:
     kubernetes = live.parts.kubernetes
     known = kubernetes.inventory.teller.book.get("nodes", row.name) if kubernetes is not None else None
     told, running = (known.usage, known.pods) if isinstance(known, kube_inventory.Node) else (None, None)
-    used = live.usage.sample.nodes.get(row.name, told) if live.usage is not None else told
+    sampled = live.usage.sample.nodes if live.usage is not None else {}
+    used = sampled.get(row.name) if sampled else told if told is not None and told.memory_bytes else None
     shown = {"cpu": used.cpu, "memory_bytes": used.memory_bytes} if used is not None else None
     return {**msgspec.json.decode(row.shown), "usage": shown, "pods": running}
 

@@ -141,6 +141,8 @@ class Usage:
         found = _of_pods(pods, rules)
         if not why and len(found) < len(pods) and len(found) == MOST_PODS:
             why = f"only {MOST_PODS} pods are kept"
+        if not (nodes or found or why_not or why):
+            why = "the metrics API has measured nothing yet"
         now = self._clock.now().timestamp()
         return Sample(now if nodes or found else 0.0, why_not or why, _of_nodes(nodes), found)
 
