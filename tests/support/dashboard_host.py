@@ -8,8 +8,10 @@ with DashboardHost(folder) as host:
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,6 +20,8 @@ from tests.support.small_api import SmallApi
 from tests.support.surface import Served, make_parts, served
 
 from towline.agent.surface.parts import Parts
+from towline.agent.surface.usage import NODES_PATH, PODS_PATH
+from towline.agent.uplink.silence import Silence
 from towline.aio.tasks import TaskOwner
 
 START_TIMEOUT = 30.0
@@ -77,6 +81,32 @@ class DashboardHost:
         """Call a function in the surface's loop."""
         return self.do(self._call(function))
 
+    def measure(self, nodes: Mapping[str, tuple[str, str]], pods: Mapping[str, tuple[str, str]]) -> None:
+        """Answer as a metrics server: CPU and memory of nodes, and of pods by `namespace/name`."""
+        told = [
+            {"metadata": {"name": name}, "usage": {"cpu": cpu, "memory": memory}}
+            for name, (cpu, memory) in nodes.items()
+        ]
+        of_pods = []
+        for key, (cpu, memory) in pods.items():
+            namespace, _, name = key.partition("/")
+            containers = [{"name": "app", "usage": {"cpu": cpu, "memory": memory}}]
+            of_pods.append({"metadata": {"name": name, "namespace": namespace}, "containers": containers})
+        for path, items in ((NODES_PATH, told), (PODS_PATH, of_pods)):
+            self.api.answers[path] = (200, "application/json", json.dumps({"items": items}).encode())
+
+    def cut(self) -> None:
+        """Break every connection to the surface, as a port-forward that ends."""
+        self.call(self._cut)
+
+    def _cut(self) -> None:
+        runner = self.served.surface._runner
+        assert runner is not None and runner.server is not None
+        for connection in runner.server.connections:
+            transport = connection.transport
+            if transport is not None:
+                transport.abort()
+
     async def _call(self, function: Any) -> Any:
         return function()
 
@@ -98,7 +128,9 @@ class DashboardHost:
         )
         for number in range(self._nodes):
             self.api.put("nodes", node(f"n{number + 1}"))
-        self.parts = make_parts(self._folder / "agent", cluster=self.api.material, **self._settings)
+        made = make_parts(self._folder / "agent", cluster=self.api.material, **self._settings)
+        self.silence = Silence(made.link, made.session, longest=0.0, reason=lambda: made.link.view.last_error)
+        self.parts = replace(made, silence=self.silence)
         async with TaskOwner("dashboard host") as owner:
             await self.parts.capabilities.look()
             assert self.parts.kubernetes is not None
