@@ -133,7 +133,7 @@ def test_what_is_measured_is_shown_and_what_is_not_is_unknown(window: Window, ho
     expect(row.locator("td[data-label=CPU]")).to_have_text("unknown")
 
     page.evaluate("location.hash = '#/nodes'")
-    expect(page.locator("#n-rows tr", has_text="n1")).to_contain_text("1.50 cores of 4.00 cores")
+    expect(page.locator("#n-rows tr", has_text="n1")).to_contain_text("1.50 of 4.00 cores")
     expect(page.locator("#n-rows tr", has_text="n2")).to_contain_text("unknown of 4.00 cores")
 
 
