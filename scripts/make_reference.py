@@ -183,8 +183,8 @@ def command_list() -> str:
         refused = [(f"`{'-' if len(name) == 1 else '--'}{name}`", why) for name, why in program.refused.items()]
         parts.append(f"\nRefused flags of `{program.name}`:\n\n{table(('Flag', 'Why'), refused)}")
     codes = ("bad_command", "forbidden", "command_exit", "interrupted", "timed_out", "cancelled")
-    rows = [(f"`{code}`", CODES[code]) for code in codes]
-    parts.append(f"\n## How a command ends\n\n{table(('Code', 'Meaning'), rows)}")
+    meanings = [(f"`{code}`", CODES[code]) for code in codes]
+    parts.append(f"\n## How a command ends\n\n{table(('Code', 'Meaning'), meanings)}")
     return page("Commands", "".join(parts))
 
 

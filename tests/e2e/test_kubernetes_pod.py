@@ -1,8 +1,10 @@
 """The agent as a real pod of a real cluster: the project's own image, the generated manifest, one key for all pods."""
 
+import base64
 import subprocess
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import yaml
 from tests.support.pod_stack import IMAGE, NAME, PodStack
@@ -59,6 +61,19 @@ def test_the_pod_is_ready_and_was_never_restarted(stack: PodStack) -> None:
         return bool(statuses) and all(one["ready"] and one["restartCount"] == 0 for one in statuses)
 
     wait_for(is_ready, "the pod to be ready", 60)
+
+
+def test_the_pod_answers_at_its_surface_with_the_token_of_its_secret(stack: PodStack) -> None:
+    encoded = stack.directly("get", "secret", "-n", NAMESPACE, "towline-agent-local", "-o", "jsonpath={.data.read}")
+    token = base64.b64decode(encoded).decode()
+    pod = stack.pods()[0]["metadata"]["name"]
+    with stack.forwarded(f"pod/{pod}", 8080) as url, httpx.Client(base_url=url) as client:
+        assert client.get("/ready").json()["status"] == "ready"
+        assert client.get("/version").status_code == 401
+        assert client.get("/version", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+        assert "Content-Security-Policy" in client.get("/").headers
+    service = stack.directly("get", "endpoints", "-n", NAMESPACE, "towline-agent", "-o", "json")
+    assert '"port": 8080' in service
 
 
 def test_a_deleted_pod_is_followed_by_another_with_the_same_key(stack: PodStack) -> None:

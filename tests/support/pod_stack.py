@@ -2,6 +2,8 @@
 
 import json
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from tests.support.kube_agent import Admin
@@ -66,6 +68,19 @@ class PodStack(Stack):
         done = subprocess.run(command, input=content, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextmanager
+    def forwarded(self, target: str, port: int) -> Iterator[str]:
+        """Forward a port of loopback to one of a pod. Yields: the address, as a base of URLs."""
+        words = ["port-forward", "-n", self.namespace, target, f":{port}"]
+        command = [str(self.clients.kubectl()), "--kubeconfig", str(self.cluster.kubeconfig), *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            try:
+                said = running.stdout.readline()  # Forwarding from 127.0.0.1:PORT -> …
+                yield f"http://127.0.0.1:{said.partition('127.0.0.1:')[2].partition(' ')[0]}"
+            finally:
+                running.terminate()
 
     def pods(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = json.loads(self.directly("get", "pods", "-n", self.namespace, "-o", "json"))[

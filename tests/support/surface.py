@@ -16,6 +16,7 @@ from towline.agent.errors import KubernetesAbsent
 from towline.agent.host.capabilities import Capabilities
 from towline.agent.host.inventory import Inventory
 from towline.agent.identity import Store
+from towline.agent.journal import Journal
 from towline.agent.kubernetes import probe
 from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.credentials import Credentials
@@ -79,6 +80,7 @@ def make_parts(
         docker=parts.Docker(
             engine, Inventory(engine, records, told=lambda _: None, docker_changed=lambda: None), records
         ),
+        journal=Journal(folder / "journal.sqlite"),
         clock=clock,
     )
 

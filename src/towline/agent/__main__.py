@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from towline.agent import app, settings
@@ -17,11 +18,12 @@ def main(arguments: list[str]) -> int:
 
     Args: arguments: the settings' file, when it is not in its usual place.
     """
-    files = [each for each in arguments if each != CHECK]
+    named = [each for each in arguments if each != CHECK]
+    load = partial(settings.load, Path(named[0]) if named else None)
     try:
-        loaded = settings.load(Path(files[0]) if files else None)
+        loaded = load()
         if CHECK not in arguments:
-            return app.run(loaded)
+            return app.run(loaded, reread=load)
         print(app.check(loaded))
         return 0
     except AgentError as error:

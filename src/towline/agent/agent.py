@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
+from msgspec import structs
 
 import towline
 from towline.agent import arriving, policy, status, update, updating
@@ -45,6 +46,7 @@ from towline.agent.uplink.delivery import Delivery
 from towline.agent.uplink.handler import LinkHandler
 from towline.agent.uplink.reports import Counts, Reports
 from towline.agent.uplink.signer import AgentSigner
+from towline.agent.uplink.silence import Silence
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel import dial, trust
@@ -72,9 +74,18 @@ class Agent:
     """One agent process. `run` once."""
 
     def __init__(
-        self, settings: AgentSettings, *, shared: SharedIdentity | None = None, clock: Clock = REAL_CLOCK
+        self,
+        settings: AgentSettings,
+        *,
+        shared: SharedIdentity | None = None,
+        reread: arriving.Reread | None = None,
+        clock: Clock = REAL_CLOCK,
     ) -> None:
-        """`shared` keeps the identity in a Secret; None for an agent whose state folder is its own."""
+        """`shared` keeps the identity in a Secret; None for an agent whose state folder is its own.
+
+        `reread` reads the settings anew, for a server that is set later.
+        """
+        self._reread = reread
         self.settings = settings
         self.clock = clock
         self.shared = shared
@@ -175,6 +186,13 @@ class Agent:
             clock=clock,
         )
         self.link = LinkState(self._standing(), clock=clock)
+        self.silence = Silence(
+            self.link,
+            lambda: self.keeper.session,
+            longest=settings.silence_alert_seconds,
+            reason=lambda: self.link.view.last_error or self.keeper.status.last_error,
+            clock=clock,
+        )
         self.parts = parts.Parts(
             settings=settings,
             policy=self._policy,
@@ -186,9 +204,10 @@ class Agent:
             store=self.store,
             route=self._route,
             session=lambda: self.keeper.session,
+            silence=self.silence,
             kubernetes=parts.Kubernetes(self.kubernetes, api, self.kube_inventory),
             docker=parts.Docker(engine, self.inventory, self.records),
-            jobs=self.host.journal.newest,
+            journal=self.host.journal,
             clock=clock,
         )
 
@@ -260,12 +279,17 @@ class Agent:
         self.owner.spawn("routes of the cluster", self.cluster_routes.run())
         self.owner.spawn("capabilities", self.reports.watch())
         self.owner.spawn("sweeping", self._sweep())
+        self.owner.spawn("silence", self.silence.run())
 
     async def _arrive(self) -> None:
         """Wait for an identity."""
         if self.link.view.standing is Standing.STANDALONE:
             self._note_alone()
-        await arriving.arrive(self.settings, self.shared, failed=self.link.failed, clock=self.clock)
+        came = await arriving.arrive(self.settings, self.shared, self.link, reread=self._reread, clock=self.clock)
+        # The way to the server is what may have been set later; everything else is as this process began with.
+        self.settings = structs.replace(
+            self.settings, server=came.server, fingerprints=came.fingerprints, ca_file=came.ca_file, proxy=came.proxy
+        )
         identity = self.store.current
         _log.info("agent started", version=towline.__version__, agent=identity.agent_id, cluster=identity.cluster_name)
         if self.shared is not None and not self._follows_shared:

@@ -37,9 +37,10 @@ ALIVE_FILE = "alive"
 _log = structlog.get_logger("towline.agent")
 
 
-def run(settings: AgentSettings) -> int:
+def run(settings: AgentSettings, reread: arriving.Reread | None = None) -> int:
     """Run the agent until it ends. Returns: the exit status of the process.
 
+    Args: reread: reads the settings anew, for a control plane that is named later.
     Raises: SettingsError, IdentityError, StorageError: it cannot start; the text says why.
     """
     import uvloop
@@ -49,16 +50,16 @@ def run(settings: AgentSettings) -> int:
     files.private_folder(settings.state_folder)
     with _only_one(settings.state_folder):
         policy.load(settings)
-        return uvloop.run(_run(settings))
+        return uvloop.run(_run(settings, reread))
 
 
-async def _run(settings: AgentSettings) -> int:
+async def _run(settings: AgentSettings, reread: arriving.Reread | None) -> int:
     watchdog = Watchdog(settings.watchdog_seconds, sign=settings.state_folder / ALIVE_FILE)
     watchdog.start()
     shared = arriving.shared_identity(settings)
     if shared is None and not settings.server and not settings.standalone:
         repr(Store(settings.state_folder).current)  # without one there is nothing to wait for
-    agent = Agent(settings, shared=shared)
+    agent = Agent(settings, shared=shared, reread=reread)
     async with TaskOwner("process") as owner:
         _log.info("agent starts", version=towline.__version__, standalone=settings.standalone)
         task = owner.spawn("agent", agent.run())

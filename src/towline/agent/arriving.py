@@ -16,13 +16,19 @@ from towline.agent.kubernetes.credentials import Credentials, find_source
 from towline.agent.kubernetes.secret import KeySecret
 from towline.agent.kubernetes.shared import SharedIdentity
 from towline.agent.settings import AgentSettings
+from towline.agent.surface.linkstate import LinkState, Standing
 from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks of a standalone agent at whether somebody has joined this host: it costs one `stat`."""
+SETTINGS_INTERVAL = 5.0
+"""Seconds between two looks of a standalone agent at whether its settings name a control plane by now."""
 SECRET_INTERVAL = 30.0
 """Seconds between two looks at whether another pod has joined; each is a request."""
+
+Reread = Callable[[], AgentSettings]
+"""Reads the settings anew, from where they came from. Raises: SettingsError."""
 
 _log = structlog.get_logger("towline.agent")
 
@@ -41,22 +47,44 @@ def shared_identity(settings: AgentSettings, *, clock: Clock = REAL_CLOCK) -> Sh
 async def arrive(
     settings: AgentSettings,
     shared: SharedIdentity | None,
+    link: LinkState,
     *,
-    failed: Callable[[str], None] = lambda _: None,
+    reread: Reread | None = None,
     clock: Clock = REAL_CLOCK,
-) -> None:
+) -> AgentSettings:
     """Return once there is an identity. What goes wrong is logged and tried again: nobody is there to start it anew.
 
-    A new token is seen at the next attempt, and so is an identity that another pod has made meanwhile. A standalone
-    agent without a server waits for as long as it takes. Args: failed: is told why it goes on waiting.
+    A new token is seen at the next attempt, and so is an identity that another pod has made meanwhile, or another
+    server in the settings. A standalone agent without a server waits for as long as it takes.
+
+    Args: link: is told how it goes. Returns: the settings that it came with.
     """
     store = shared.store if shared is not None else Store(settings.state_folder)
     if shared is None and store.exists():
-        return
-    if settings.standalone and not settings.server:
-        await _appears(store, shared, clock)
-    elif shared is not None or settings.server:
-        await _try_for_ever(settings, shared, failed, clock)
+        return settings
+    fresh = _Settings(settings, reread)
+    if settings.standalone and not settings.server and await _appears(store, shared, fresh, clock):
+        return fresh.now
+    if shared is not None or fresh.now.server:
+        await _try_for_ever(fresh, shared, link, clock)
+    return fresh.now
+
+
+class _Settings:
+    """Settings that somebody may change while we wait. What cannot be read changes nothing."""
+
+    def __init__(self, settings: AgentSettings, reread: Reread | None) -> None:
+        self.now = settings
+        self._reread = reread
+
+    def look(self) -> AgentSettings:
+        """Read them anew."""
+        if self._reread is not None:
+            try:
+                self.now = self._reread()
+            except SettingsError as error:
+                _log.warning("settings not read anew", reason=str(error))
+        return self.now
 
 
 async def joined_anew(store: Store, shared: SharedIdentity | None, gone: str, *, clock: Clock = REAL_CLOCK) -> None:
@@ -67,10 +95,19 @@ async def joined_anew(store: Store, shared: SharedIdentity | None, gone: str, *,
         await clock.sleep(SECRET_INTERVAL if shared is not None else LOOK_INTERVAL)
 
 
-async def _appears(store: Store, shared: SharedIdentity | None, clock: Clock) -> None:
-    """Wait for the identity that `towline agent join` or another pod makes."""
+async def _appears(store: Store, shared: SharedIdentity | None, fresh: _Settings, clock: Clock) -> bool:
+    """Wait for the identity that `towline agent join` or another pod makes, or for a server in the settings.
+
+    Returns: whether there is an identity.
+    """
+    looked_at = clock.monotonic()
     while not store.exists() and not (shared is not None and await _look(shared)):
+        if clock.monotonic() - looked_at >= SETTINGS_INTERVAL:
+            looked_at = clock.monotonic()
+            if fresh.look().server:
+                return False
         await clock.sleep(SECRET_INTERVAL if shared is not None else LOOK_INTERVAL)
+    return True
 
 
 async def _look(shared: SharedIdentity) -> bool:
@@ -81,19 +118,24 @@ async def _look(shared: SharedIdentity) -> bool:
         return False
 
 
-async def _try_for_ever(
-    settings: AgentSettings, shared: SharedIdentity | None, failed: Callable[[str], None], clock: Clock
-) -> None:
+async def _try_for_ever(fresh: _Settings, shared: SharedIdentity | None, link: LinkState, clock: Clock) -> None:
     waiting = Backoff(clock=clock)
     while True:
+        link.turned(Standing.JOINING, server=fresh.now.server, last_error=link.view.last_error)
         try:
-            await _attempt(settings, shared)
+            await _attempt(fresh.now, shared)
             return
         except AgentError as error:
-            hint = error.hint if isinstance(error, JoinError) else ""
-            _log.warning("not joined yet", reason=str(error), hint=hint)
-            failed(str(error))
-        await waiting.wait()
+            hint, code = (error.hint, error.reason or error.code) if isinstance(error, JoinError) else ("", "")
+            delay = waiting.next_delay()
+            _log.warning("not joined yet", reason=str(error), code=code, hint=hint, retry_in=round(delay, 1))
+            link.failed(
+                str(error), code=code, hint=hint, attempts=waiting.attempts,
+                next_attempt_at=clock.now().timestamp() + delay,
+            )  # fmt: skip
+        await clock.sleep(delay)
+        if shared is None and Store(fresh.look().state_folder).exists():
+            return  # somebody has joined by hand meanwhile
 
 
 async def _attempt(settings: AgentSettings, shared: SharedIdentity | None) -> None:
@@ -103,7 +145,7 @@ async def _attempt(settings: AgentSettings, shared: SharedIdentity | None) -> No
         raise JoinError("there is no identity in the Secret, and no server to join", hint="set TOWLINE_AGENT_SERVER")
     from towline.agent import join  # an HTTP client that is needed this once
 
-    token = join.read_token(None, os.environ, None)
+    token = join.read_token(settings.join_token_file, os.environ, None)
     pins = tuple(filter(None, (pin.strip() for pin in settings.fingerprints.split(","))))
     made = await join.join(settings, join.Server(settings.server, pins, settings.ca_file), token, replace=True)
     if shared is not None:

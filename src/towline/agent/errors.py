@@ -32,10 +32,12 @@ class IdentityError(AgentError):
 class JoinError(AgentError):
     """The control plane refused, or could not be asked."""
 
-    def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", code: str = "", reason: str = "") -> None:
+        """`reason` tells refusals of one code apart, as the control plane does: used, expired, revoked, …"""
         super().__init__(message)
         self.hint = hint
         self.code = code
+        self.reason = reason
 
 
 class DockerError(AgentError):

@@ -188,8 +188,13 @@ async def _post(client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> h
 def _refusal(client: httpx.AsyncClient, answer: httpx.Response) -> JoinError:
     try:
         error = answer.json()["error"]
-        return JoinError(str(error["message"]), hint=str(error.get("hint", "")), code=str(error.get("code", "")))
-    except (ValueError, KeyError, TypeError):
+        return JoinError(
+            str(error["message"]),
+            hint=str(error.get("hint", "")),
+            code=str(error.get("code", "")),
+            reason=str((error.get("detail") or {}).get("reason", "")),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
         return JoinError(
             f"{client.base_url} answered {answer.status_code}, and not as a Towline server does",
             hint="is the address right, and does a proxy in between let it through?",

@@ -62,6 +62,22 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return "running" if self.begun_at is not None else "accepted"
 
 
+class Glance(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as somebody sees it who asks what goes on here: no payload, and no plan."""
+
+    job_id: str
+    kind: str
+    project: str
+    attempt: int
+    accepted_at: float
+    begun_at: float | None
+    finished_at: float | None
+    cancelled: bool
+    result: link.JobResult | None
+    last: link.JobEvent | None
+    """What was said last."""
+
+
 _COLUMNS = (
     "job_id, kind, project, fence, attempt, timeout, payload, accepted_at, begun_at, plan, cancelled, result, "
     "stored_at, last_seq"
@@ -169,6 +185,22 @@ class Journal:
         rows = self._read(f"SELECT {_COLUMNS} FROM job ORDER BY rowid DESC LIMIT ?", most)  # noqa: S608 - constants
         return tuple(_entry(row) for row in rows)
 
+    @property
+    def changes(self) -> int:
+        """A number that is another one after each change, for who wants to know whether there was one."""
+        with _translated():
+            return self._db.total_changes
+
+    def recent(self, most: int) -> tuple[Glance, ...]:
+        """Return jobs at a glance: those to be done first, then those that ended last; `most` in all."""
+        rows = self._read(
+            "SELECT job.job_id, kind, project, attempt, accepted_at, begun_at, finished_at, cancelled, result, body "
+            "FROM job LEFT JOIN event ON event.job_id = job.job_id AND event.seq = job.last_seq "
+            "ORDER BY result IS NOT NULL, coalesce(finished_at, accepted_at) DESC, job.rowid DESC LIMIT ?",
+            most,
+        )
+        return tuple(_glance(row) for row in rows)
+
     def forget_before(self, moment: float) -> tuple[str, ...]:
         """Remove jobs that were stored before a moment; returns their ids."""
         rows = self._read("SELECT job_id FROM job WHERE stored_at < ?", moment)
@@ -224,4 +256,20 @@ def _entry(row: Iterable[Any]) -> Entry:
         result=msgspec.json.decode(result, type=link.JobResult) if result is not None else None,
         stored=stored is not None,
         last_seq=seq,
+    )
+
+
+def _glance(row: Iterable[Any]) -> Glance:
+    job_id, kind, project, attempt, accepted, begun, finished, cancelled, result, body = row
+    return Glance(
+        job_id=job_id,
+        kind=kind,
+        project=project,
+        attempt=attempt,
+        accepted_at=accepted,
+        begun_at=begun,
+        finished_at=finished,
+        cancelled=bool(cancelled),
+        result=msgspec.json.decode(result, type=link.JobResult) if result is not None else None,
+        last=msgspec.json.decode(body, type=link.JobEvent) if body is not None else None,
     )

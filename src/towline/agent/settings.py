@@ -116,6 +116,13 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     fingerprints: Annotated[
         str, Meta(description="`sha256:…` of the authorities to trust while joining `server`, separated by commas.")
     ] = ""
+    join_token_file: Annotated[
+        Path | None,
+        Meta(
+            description="File with the join token for `server`, read at each attempt. Empty: TOWLINE_AGENT_TOKEN_FILE, "
+            "else TOWLINE_AGENT_TOKEN."
+        ),
+    ] = None
     identity_secret: Annotated[
         str,
         Meta(
@@ -133,8 +140,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     standalone: Annotated[
         bool,
         Meta(
-            description="Run without a control plane, with the local surface; `towline agent join` still joins, "
-            "without a restart."
+            description="Run without a control plane, with the local surface; `towline agent join`, or a `server` that "
+            "is set later in the settings' file, still joins, without a restart."
         ),
     ] = False
     read_token_file: Annotated[
@@ -151,6 +158,13 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
             "local-operate.token."
         ),
     ] = None
+    silence_alert_seconds: Annotated[
+        float,
+        Meta(
+            description="Seconds without a word of the control plane after which the agent says so, in its log, as a "
+            "figure and on its dashboard: ten minutes, longer than a restart or an update of the server takes."
+        ),
+    ] = 600.0
     log_level: Annotated[str, Meta(description="debug, info, warning or error.")] = "info"
     log_format: Annotated[str, Meta(description="`json`, `text`, or `auto`: text on a terminal, else JSON.")] = "auto"
     parallel_jobs: Annotated[

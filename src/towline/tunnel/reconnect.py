@@ -57,6 +57,19 @@ class LinkStatus:
     """Hangs in a row."""
     last_error: str = ""
     """Why the last link, or attempt, ended."""
+    last_code: str = ""
+    """The same as a stable word: what the server answered, or the hop that failed."""
+    last_hint: str = ""
+    """What an operator can do about it."""
+    attempts: int = 0
+    """In a row that brought no link up."""
+    next_attempt_at: float = 0.0
+    """Seconds since the epoch; 0 while none is waited for."""
+
+    def failed(self, error: LinkDown) -> None:
+        """Note why an attempt failed."""
+        self.last_error, self.last_hint = str(error), error.hint
+        self.last_code = getattr(error, "code", error.hop)
 
     @property
     def reconnects(self) -> int:
@@ -117,20 +130,23 @@ class LinkKeeper:
                     break
             delay = pause + self._backoff.next_delay()
             _log.info("link down", server=self.status.server, reason=self.status.last_error, retry_in=round(delay, 1))
+            self.status.next_attempt_at = self._clock.now().timestamp() + delay
             await self._clock.sleep(delay)
+            self.status.next_attempt_at = 0.0
 
     async def _attempt(self, address: str) -> _Lost:
         """Bring one link up and hold it; whatever goes wrong with it ends here, as the next one may fare better."""
         self.status.server = address
+        self.status.attempts += 1
         try:
             session, welcome = await self._bring_up_in_time(address)
             return await self._hold(session, welcome)
         except LinkDown as error:
-            self.status.last_error = str(error)
+            self.status.failed(error)
             return _Lost(final=error.final, pause=getattr(error, "pause", 0.0))
         except Exception as error:
             _log.exception("link failed", server=address)
-            self.status.last_error = f"{type(error).__name__} in the agent: {error}"
+            self.status.failed(LinkDown(f"{type(error).__name__} in the agent: {error}"))
             return _Lost()
 
     async def _bring_up_in_time(self, address: str) -> tuple[LinkSession, link.Welcome]:
@@ -158,6 +174,7 @@ class LinkKeeper:
         began = self._clock.monotonic()
         self.status.connected, self.session = True, session
         self.status.connects += 1
+        self.status.attempts = 0
         _log.info("link up", server=self.status.server, cluster=welcome.cluster_name, epoch=welcome.epoch)
         watchdog = _Watchdog(self, session, self._clock)
         try:
@@ -180,6 +197,7 @@ class LinkKeeper:
     def _note_end(self, session: LinkSession, closed: Closed, lasted: float, hung: bool) -> None:
         goodbye = session.goodbye
         self.status.last_error = (goodbye.text or goodbye.reason) if goodbye is not None else str(closed)
+        self.status.last_code, self.status.last_hint = goodbye.reason if goodbye is not None else "closed", ""
         if hung:
             self.status.hangs += 1
         elif closed.code != ABNORMAL_CLOSE or lasted > SILENT_INTERVALS * self.heartbeat_interval:

@@ -14,12 +14,13 @@ import msgspec
 import pytest
 from tests.support.agent_host import PATIENCE, make_identity
 
-from towline.agent import status
+from towline.agent import arriving, status
 from towline.agent.agent import Agent
+from towline.agent.arriving import Reread
 from towline.agent.errors import StorageError
 from towline.agent.identity import Store
 from towline.agent.join import Server, join
-from towline.agent.settings import AgentSettings
+from towline.agent.settings import AgentSettings, load
 from towline.agent.surface import tokens
 from towline.aio.tasks import TaskOwner
 from towline.control.access.actor import system_access
@@ -40,8 +41,8 @@ def settings(tmp_path: Path) -> AgentSettings:
 
 
 @contextlib.asynccontextmanager
-async def running(settings: AgentSettings) -> AsyncIterator[Agent]:
-    agent = Agent(settings)
+async def running(settings: AgentSettings, reread: Reread | None = None) -> AsyncIterator[Agent]:
+    agent = Agent(settings, reread=reread)
     async with TaskOwner("test") as owner:
         owner.spawn("agent", agent.run())
         yield agent
@@ -134,6 +135,48 @@ async def test_removed_agent_goes_on_alone_and_may_join_again(server: Running, s
         await until(lambda: links.is_connected(again.identity.cluster_id))
 
 
+async def test_server_that_is_set_later_in_the_settings_file_is_joined_without_a_restart(
+    server: Running, settings: AgentSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arriving, "SETTINGS_INTERVAL", 0.1)  # not five seconds of a test
+    file, token_file = tmp_path / "agent.toml", tmp_path / "join.token"
+    file.write_text("")
+    overrides = {"state_folder": settings.state_folder, "standalone": True, "listen": settings.listen}
+    async with running(settings, lambda: load(file, {}, **overrides)) as agent:
+        assert (await ask(agent, "/health"))[1]["connection_state"] == "standalone"
+        wanted, token = await join_line(server)
+        token_file.write_text(token)
+        file.write_text(
+            f'server = "{wanted.url}"\nfingerprints = "{wanted.fingerprints[0]}"\njoin_token_file = "{token_file}"\n'
+        )
+
+        await until(lambda: agent.link.view.standing.value == "connected")
+        assert server.control.fleet.links.is_connected(agent.store.current.cluster_id)
+
+
+async def test_refused_registration_is_told_apart_by_its_reason(
+    server: Running, settings: AgentSettings, tmp_path: Path
+) -> None:
+    wanted, token = await join_line(server)
+    await join(msgspec.structs.replace(settings, state_folder=tmp_path / "first"), wanted, token)
+    (tmp_path / "join.token").write_text(token)
+    late = msgspec.structs.replace(
+        settings, server=wanted.url, fingerprints=wanted.fingerprints[0], join_token_file=tmp_path / "join.token"
+    )
+    async with running(late) as agent:
+        await until(lambda: agent.link.view.code != "")
+
+        view = agent.link.view
+        assert (view.standing.value, view.code, view.last_error) == (
+            "joining",
+            "used",
+            "the join token was used already",
+        )
+        assert view.hint == "make a new join token"
+        code, detail = await ask(agent, "/api/health/detailed")
+        assert (code, detail["tunnel"]["last_error_code"]) == (200, "used")
+
+
 async def test_control_plane_that_is_away_is_told(settings: AgentSettings) -> None:
     managed = msgspec.structs.replace(settings, standalone=False)
     Store(managed.state_folder).save(make_identity())  # joined at a server where nothing listens
@@ -145,6 +188,11 @@ async def test_control_plane_that_is_away_is_told(settings: AgentSettings) -> No
         plane = next(each for each in found["checks"] if each["name"] == "control_plane")
         assert (code, found["status"], plane["ok"], plane["required"]) == (503, "not ready", False, True)
         assert "127.0.0.1" in plane["reason"]
+        tunnel = (await ask(agent, "/api/health/detailed"))[1]["tunnel"]
+        assert (tunnel["last_error_code"], tunnel["alert"]) == ("tcp", False)
+        assert tunnel["attempts"] >= 1
+        assert tunnel["silent_since"] is not None
+        assert "firewall" in tunnel["hint"]
         assert (await ask(agent, "/health"))[0] == 200
         tried = (await ask(agent, "/api/status/connectivity"))[1]
         assert not tried["connectivity"]["control_plane"]["reachable"]

@@ -60,7 +60,10 @@ async def refused(surface: Served, method: str, path: str, **more: Any) -> tuple
         assert got.content_type == "application/json"
         assert got.headers["Cache-Control"] == "no-store"
         assert "Access-Control-Allow-Origin" not in got.headers
-        return got.status, (await got.json())["error"], got.headers
+        error = (await got.json())["error"]
+        assert error.keys() == {"code", "message", "hint", "detail", "request_id"}
+        assert error["request_id"] == got.headers["X-Request-Id"] != ""
+        return got.status, error, got.headers
 
 
 @pytest.mark.parametrize("endpoint", CLOSED, ids=name_of)
@@ -124,7 +127,7 @@ async def test_ticket_opens_streams_alone(surface: Served, endpoint: Endpoint) -
     assert (status, error["code"]) == (401, "unauthenticated")
 
 
-@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/", "/health/", "//health", "/", "/static/x", "/%2e%2e/x"])
+@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/", "/health/", "//health", "/static/x", "/%2e%2e/x"])
 async def test_unknown_path_is_not_found(surface: Served, path: str) -> None:
     status, error, _ = await refused(surface, "GET", path, headers=surface.reader)
 

@@ -21,10 +21,12 @@ from towline.agent.settings import AgentSettings
 from towline.agent.surface import (
     commands,
     connectivity,
+    dashboard,
     dependencies,
     features,
     figures,
     health,
+    jobs,
     probes,
     runtime,
     signing_in,
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.kubernetes
 
 OWN = [
     endpoint
-    for module in (health, features, runtime, connectivity, figures, signing_in, commands)
+    for module in (dashboard, health, features, runtime, connectivity, figures, signing_in, jobs, commands)
     for endpoint in module.ENDPOINTS
 ]
 NO_DOCKER = "unix:///nowhere/docker.sock"

@@ -101,3 +101,29 @@ def test_journal_that_is_none_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="journal"):
         Journal(tmp_path / "journal.sqlite")
+
+
+def test_recent_jobs_are_those_to_be_done_and_then_those_that_ended_last(journal: Journal) -> None:
+    for at, name in enumerate(("job_1", "job_2", "job_3", "job_4")):
+        journal.accept(order(name), "shop", float(at))
+    for name in ("job_3", "job_1"):
+        journal.finish(msgspec.structs.replace(result(name), finished_at=10.0 if name == "job_1" else 9.0))
+    journal.begin("job_2", 5.0)
+    journal.add_events("job_2", [event("first"), event("last")])
+
+    found = journal.recent(10)
+
+    assert [each.job_id for each in found] == ["job_4", "job_2", "job_1", "job_3"]
+    assert found[1].last is not None
+    assert (found[1].begun_at, found[1].last.text) == (5.0, "last")
+    assert [each.job_id for each in journal.recent(2)] == ["job_4", "job_2"]
+
+
+def test_number_of_changes_is_another_one_after_each_change(journal: Journal) -> None:
+    before = journal.changes
+    journal.accept(order(), "shop", 1.0)
+
+    assert journal.changes != before
+    after = journal.changes
+    journal.recent(10)
+    assert journal.changes == after

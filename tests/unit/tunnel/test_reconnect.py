@@ -94,6 +94,29 @@ async def test_delays_grow_while_every_server_is_down():
         assert world.keeper.status.last_error == "tcp: https://two is down"
 
 
+async def test_next_attempt_and_what_failed_are_known_while_it_is_waited_for():
+    async with TaskOwner("test") as owner:
+        world = World(owner)
+        world.down = {"https://one", "https://two"}
+        world.run()
+        await settle()
+        status = world.keeper.status
+        assert status.next_attempt_at == world.clock.now().timestamp() + 0.5
+        assert (status.attempts, status.last_code) == (2, "tcp")
+        world.down = set()
+        await world.clock.advance(1)
+        assert (status.attempts, status.next_attempt_at) == (0, 0.0)
+
+
+async def test_refusal_is_told_by_the_word_of_the_server():
+    async with TaskOwner("test") as owner:
+        world = World(owner, ("https://one",))
+        world.door.refusal = LinkRefused("unknown_agent", "this server does not know you")
+        world.run()
+        await settle()
+        assert world.keeper.status.last_code == "unknown_agent"
+
+
 async def test_lost_link_comes_back_and_is_counted():
     async with TaskOwner("test") as owner:
         world = World(owner)

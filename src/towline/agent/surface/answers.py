@@ -18,8 +18,9 @@ def answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json", headers=HEADERS)
 
 
-def refusal(error: SurfaceError) -> web.Response:
-    """Answer with an error."""
-    response = answer(error.body(), error.status)
+def refusal(error: SurfaceError, request_id: str) -> web.Response:
+    """Answer with an error. `request_id` finds it in the agent's log."""
+    response = answer(error.body(request_id), error.status)
+    response.headers["X-Request-Id"] = request_id
     response.headers.update(error.headers)
     return response

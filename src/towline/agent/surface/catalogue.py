@@ -9,11 +9,13 @@ from aiohttp import web
 from towline.agent.surface import (
     commands,
     connectivity,
+    dashboard,
     docker,
     events,
     features,
     figures,
     health,
+    jobs,
     kubernetes,
     live,
     logs,
@@ -29,6 +31,7 @@ Start = Callable[[web.Application, Parts], Awaitable[None]]
 """Puts what its module keeps into the application (by `web.AppKey`) and begins its work as tasks of `parts.owner`."""
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *dashboard.ENDPOINTS,
     *health.ENDPOINTS,
     *features.ENDPOINTS,
     *runtime.ENDPOINTS,
@@ -38,6 +41,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *kubernetes.ENDPOINTS,
     *proxy.ENDPOINTS,
     *docker.ENDPOINTS,
+    *jobs.ENDPOINTS,
     *events.ENDPOINTS,
     *logs.ENDPOINTS,
     *websocket.ENDPOINTS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from aiohttp import web
@@ -10,6 +11,7 @@ from towline.agent.journal import Entry
 from towline.agent.surface.answers import answer
 from towline.agent.surface.endpoints import Endpoint, Right
 from towline.agent.surface.live import live_of
+from towline.agent.surface.parts import Parts
 from towline.agent.surface.requests import caller_of, parts_of
 from towline.commandline.masking import mask
 from towline.wire import orders
@@ -22,7 +24,11 @@ async def listed(request: web.Request) -> web.StreamResponse:
     """List both."""
     parts = parts_of(request)
     commands = live_of(request).commands.listed(caller_of(request).right)
-    return answer({"commands": commands, "jobs": [_job(each) for each in parts.jobs(MOST_JOBS)]})
+    return answer({"commands": commands, "jobs": [_job(each) for each in _newest(parts)]})
+
+
+def _newest(parts: Parts) -> Sequence[Entry]:
+    return parts.journal.newest(MOST_JOBS) if parts.journal is not None else ()
 
 
 def _job(entry: Entry) -> dict[str, Any]:

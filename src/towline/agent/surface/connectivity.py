@@ -67,13 +67,13 @@ class Trials:
         }
 
     async def _control_plane(self) -> Found:
-        standing = self._parts.link.view.standing
-        if standing is Standing.STANDALONE:
+        view = self._parts.link.view
+        if view.standing is Standing.STANDALONE:
             return Found(configured=False, error="this agent runs standalone")
         try:
             urls, route = self._parts.store.current.server_urls, self._parts.route()
         except IdentityError as error:
-            return Found(configured=bool(self._parts.settings.server), error=str(error))
+            return Found(configured=bool(self._parts.settings.server or view.server), error=str(error))
         chosen = self._parts.counts.status().server or urls[0]
         return await probes.control_plane(chosen, route)
 

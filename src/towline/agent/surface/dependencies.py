@@ -14,6 +14,7 @@ from typing import Any
 
 from towline.agent.errors import KubernetesAbsent, KubernetesError
 from towline.agent.policy import LocalPolicy
+from towline.agent.surface import control_plane
 from towline.agent.surface.linkstate import Standing
 from towline.agent.surface.parts import Parts
 from towline.wire import link
@@ -86,7 +87,7 @@ def _control_plane(parts: Parts) -> Dependency:
     state = State.UP if view.standing is Standing.CONNECTED else State.DOWN
     if view.standing is Standing.STANDALONE:
         state = State.ABSENT
-    error = view.last_error or status.last_error
+    error = control_plane.shown(parts)["last_error"]
     return Dependency(
         "control_plane",
         state,

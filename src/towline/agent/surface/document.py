@@ -20,11 +20,13 @@ ERROR_SCHEMA: dict[str, Any] = {
     "properties": {
         "error": {
             "type": "object",
-            "required": ["code", "message", "hint"],
+            "required": ["code", "message", "hint", "detail", "request_id"],
             "properties": {
                 "code": {"type": "string", "enum": list(STATUSES)},
                 "message": {"type": "string"},
                 "hint": {"type": "string"},
+                "detail": {"type": "object"},
+                "request_id": {"type": "string"},
             },
         }
     },

@@ -25,8 +25,18 @@ STATUSES: Mapping[str, int] = {
 class SurfaceError(AgentError):
     """Ends a request. `headers` go with the answer; nothing of a secret may be in any of it."""
 
-    def __init__(self, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        detail: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """`detail` is for programs."""
         super().__init__(message)
+        self.detail = dict(detail or {})
         self.code = code
         self.message = message
         self.hint = hint
@@ -36,14 +46,15 @@ class SurfaceError(AgentError):
     def status(self) -> int:
         return STATUSES[self.code]
 
-    def body(self) -> dict[str, Any]:
+    def body(self, request_id: str = "") -> dict[str, Any]:
         """Return the JSON of the answer."""
-        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+        told = {"code": self.code, "message": self.message, "hint": self.hint}
+        return {"error": {**told, "detail": self.detail, "request_id": request_id}}
 
 
 def bad_parameter(name: str, problem: str) -> SurfaceError:
     """Return the error for a parameter; `problem` continues the name, as in `must be a whole number`."""
-    return SurfaceError("bad_request", f"{name} {problem}")
+    return SurfaceError("bad_request", f"{name} {problem}", detail={"parameter": name})
 
 
 def unavailable(what: str, reason: str) -> SurfaceError:

@@ -17,13 +17,15 @@ import structlog
 from towline.agent.docker import containers
 from towline.agent.errors import AgentError, DockerError
 from towline.agent.host.inventory import WATCHED_EVENTS
-from towline.agent.surface import process
+from towline.agent.journal import Journal
+from towline.agent.surface import control_plane, jobs, process
 from towline.agent.surface.cache import ClusterCache, What
 from towline.agent.surface.cluster import Row
 from towline.agent.surface.linkstate import LinkView
 from towline.agent.surface.parts import Docker, Parts
 from towline.agent.surface.ring import Ring
 from towline.agent.surface.statistics import Statistics
+from towline.agent.surface.usage import Usage
 from towline.aio.backoff import Backoff
 from towline.aio.tasks import TaskOwner
 
@@ -46,8 +48,11 @@ _log = structlog.get_logger("towline.agent.surface")
 class Feed:
     """Fills a ring while somebody listens. `run` once, as a task."""
 
-    def __init__(self, parts: Parts, cache: ClusterCache | None, statistics: Statistics) -> None:
+    def __init__(
+        self, parts: Parts, cache: ClusterCache | None, statistics: Statistics, usage: Usage | None = None
+    ) -> None:
         self._parts = parts
+        self._usage = usage
         self._statistics = statistics
         self._cache = cache
         self._clock = parts.clock
@@ -77,16 +82,12 @@ class Feed:
 
     def status(self) -> dict[str, Any]:
         """Return how the agent stands with everything that it needs."""
-        view = self._parts.link.view
         return {
-            "status": view.standing,
-            "control_plane": {
-                "state": view.standing, "since": view.since, "server": view.server, "cluster": view.cluster,
-                "last_error": view.last_error,
-            },
+            "status": self._parts.link.view.standing,
+            "control_plane": control_plane.shown(self._parts),
             "kubernetes": self._cache.standing() if self._cache is not None else None,
             "docker": self._docker_standing() if self._parts.docker is not None else None,
-        }  # fmt: skip
+        }
 
     async def run(self) -> None:
         """Gather for ever, whenever somebody listens."""
@@ -116,12 +117,17 @@ class Feed:
     async def _look(self) -> None:
         """Tell changes of state, and see to it that the cluster is followed, while somebody listens."""
         told: dict[str, Any] = {}
+        done = _JobNews(self._parts.journal)
         self._heard_at = self._clock.monotonic()
         while self._listening or self._clock.monotonic() - self._heard_at < LINGER_SECONDS:
             if self._cache is not None:
                 with contextlib.suppress(AgentError):  # what is not allowed or not there is told by the status
                     self._cache.use()
+                    if self._usage is not None:
+                        self._usage.use()
             told = self._tell_status(told)
+            for job in done.fresh():
+                self.ring.publish(EVENT, {"source": "agent", "object": "job", "change": "changed", "item": job})
             await self._clock.sleep(LOOK_INTERVAL)
 
     def _tell_status(self, told: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +151,7 @@ class Feed:
             "connections": {kind: self._statistics.live[kind] for kind in ("websocket", "events", "logs")},
             "jobs_running": counts.jobs_running(),
             "streams_open": counts.streams_open(),
+            "usage": self._usage.sample.summed() if self._usage is not None else None,
             "uptime": round((self._clock.now() - self._parts.started_at).total_seconds(), 3),
         }
 
@@ -185,6 +192,30 @@ class Feed:
             for line in lines:
                 with contextlib.suppress(msgspec.DecodeError):
                     self.ring.publish(EVENT, _container_event(_events.decode(line)))
+
+
+class _JobNews:
+    """Jobs that are not as they were at the last look."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._changes = 0
+        self._told = self._now()
+
+    def fresh(self) -> list[dict[str, Any]]:
+        """Return those that changed; nothing while the journal cannot be read."""
+        with contextlib.suppress(AgentError):
+            if self._journal is not None and self._journal.changes != self._changes:
+                self._changes, before, self._told = self._journal.changes, self._told, self._now()
+                return [job for name, job in self._told.items() if before.get(name) != job]
+        return []
+
+    def _now(self) -> dict[str, dict[str, Any]]:
+        if self._journal is None:
+            return {}
+        with contextlib.suppress(AgentError):
+            return {job["id"]: job for job in jobs.glances(self._journal)}
+        return {}
 
 
 def _container_event(event: containers.Event) -> dict[str, Any]:

@@ -81,6 +81,16 @@ def _silence(scene: Scene) -> Samples:
     return _one(scene.parts.clock.monotonic() - session.last_message_at) if session is not None else ()
 
 
+def _plane_silence(scene: Scene) -> Samples:
+    silence = scene.parts.silence
+    return () if silence is None or silence.is_expected else _one(silence.seconds)
+
+
+def _plane_alert(scene: Scene) -> Samples:
+    silence = scene.parts.silence
+    return _one(silence.alert) if silence is not None else ()
+
+
 def _dependencies(scene: Scene) -> Samples:
     found = dependencies.all_of(scene.parts)
     return [((each.name,), float(each.state is State.UP)) for each in found if each.state is not State.ABSENT]
@@ -143,6 +153,15 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "towline_agent_link_silence_seconds", "gauge",
         "Since the last message of the control plane; missing without a link.", _silence,
+    ),
+    Figure(
+        "towline_agent_control_plane_silence_seconds", "gauge",
+        "Since the last word of the control plane, with a link or without; missing when the agent needs none.",
+        _plane_silence,
+    ),
+    Figure(
+        "towline_agent_control_plane_silent", "gauge",
+        "1 while the control plane has been silent for longer than `silence_alert_seconds`, else 0.", _plane_alert,
     ),
     Figure(
         "towline_agent_clock_offset_seconds", "gauge", "This machine's clock minus the control plane's.",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,9 @@ from towline.agent.surface.tokens import LocalTokens
 
 SCHEME = "bearer "
 REALM = 'Bearer realm="towline-agent"'
+REQUEST_ID_BYTES = 8
+"""Of randomness: two of one log are never the same."""
+_REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 _BEGUN: web.RequestKey[bool] = web.RequestKey("begun", bool)
 
 _log = structlog.get_logger("towline.agent")
@@ -84,7 +88,8 @@ class Guard:
         except (web.HTTPException, ConnectionError):
             raise
         except Exception:
-            _log.exception("local request failed", method=request.method, path=_pattern(request))
+            request_id = _request_id(request)
+            _log.exception("local request failed", method=request.method, path=_pattern(request), request=request_id)
             return self._refused(request, SurfaceError("internal", "the agent failed; its log tells more"))
 
     def _admit(self, request: web.Request) -> None:
@@ -150,7 +155,7 @@ class Guard:
             if request.transport is not None:
                 request.transport.abort()
             raise ConnectionResetError("the answer had begun") from error
-        return answers.refusal(error)
+        return answers.refusal(error, _request_id(request))
 
 
 async def note_begun(request: web.Request, response: web.StreamResponse) -> None:
@@ -173,6 +178,13 @@ def require_same_origin(origin: str | None, host: str) -> None:
     """Raises: SurfaceError: a page of another origin asks; none may."""
     if origin is not None and origin.partition("://")[2].lower() != host.lower():
         raise SurfaceError("cross_site", "pages of other origins may not ask this surface")
+
+
+def _request_id(request: web.Request) -> str:
+    """Return what names this request in answer and log; made when it is first needed."""
+    if _REQUEST_ID not in request:
+        request[_REQUEST_ID] = secrets.token_hex(REQUEST_ID_BYTES)
+    return request[_REQUEST_ID]
 
 
 def _is_bearer(header: str) -> bool:

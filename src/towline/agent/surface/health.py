@@ -5,6 +5,7 @@ Keys are those that users of the PipeOps agent know, filled with what is the cas
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC
 from typing import Any
 
@@ -12,7 +13,7 @@ from aiohttp import web
 
 import towline
 from towline.agent.errors import AgentError
-from towline.agent.surface import build, dependencies, features, process
+from towline.agent.surface import build, control_plane, dependencies, features, process
 from towline.agent.surface.answers import answer
 from towline.agent.surface.dependencies import Dependency, State, moment
 from towline.agent.surface.endpoints import Endpoint, Right
@@ -110,6 +111,8 @@ def _link_health(parts: Parts) -> dict[str, Any]:
     session, status = parts.session(), parts.counts.status()
     silent = parts.clock.monotonic() - session.last_message_at if session is not None else None
     heard = parts.clock.now().timestamp() - silent if silent is not None else 0.0
+    if silent is None and parts.silence is not None and parts.silence.has_heard:
+        silent, heard = parts.silence.seconds, parts.silence.since
     return {
         "connected": session is not None,
         "registered": parts.store.exists(),
@@ -134,16 +137,24 @@ def _agent(parts: Parts) -> dict[str, Any]:
         "start_time": parts.started_at.isoformat(timespec="seconds"),
         "agent_id": agent_id,
         "cluster": cluster,
+        "host": socket.gethostname(),
     }
 
 
-def _tunnel(parts: Parts, control_plane: Dependency) -> dict[str, Any]:
+def _tunnel(parts: Parts, plane: Dependency) -> dict[str, Any]:
     session = parts.session()
+    told = control_plane.shown(parts)
     return {
         "state": parts.link.view.standing.value,
-        "server": control_plane.address,
-        "since": moment(control_plane.since),
-        "last_error": control_plane.last_error,
+        "server": plane.address,
+        "since": moment(plane.since),
+        "last_error": plane.last_error,
+        "last_error_code": told["code"],
+        "hint": told["hint"],
+        "attempts": told["attempts"],
+        "next_attempt_at": moment(told["next_attempt_at"]),
+        "silent_since": moment(told["silent_since"]),
+        "alert": told["alert"],
         "connects": parts.counts.status().connects,
         "round_trip_ms": round(session.rtt * 1000, 3) if session is not None else None,
         "streams": parts.counts.streams_open(),

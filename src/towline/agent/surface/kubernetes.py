@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from aiohttp import web
 
+from towline.agent.errors import AgentError
 from towline.agent.streams.log_times import BadMoment, stamp
 from towline.agent.surface import cluster
 from towline.agent.surface.answers import HEADERS, answer
@@ -24,6 +26,7 @@ from towline.agent.surface.live import Live, live_of
 from towline.agent.surface.passage import Ask
 from towline.agent.surface.requests import caller_of, given
 from towline.agent.surface.selectors import BadSelector, Selector, parse
+from towline.agent.surface.usage import Usage
 from towline.wire import kube_inventory
 
 PAGE_OBJECTS = 500
@@ -48,7 +51,12 @@ async def nodes(request: web.Request) -> web.StreamResponse:
 
 
 async def pods(request: web.Request) -> web.StreamResponse:
-    return await _list(request, cluster.PODS)
+    """Answer with pods; what they use is known while something measures."""
+    usage = live_of(request).usage
+    if usage is not None:
+        with contextlib.suppress(AgentError):  # the list itself tells what forbids it
+            usage.use()
+    return await _list(request, cluster.PODS, lambda row: _pod(usage, row))
 
 
 async def namespaces(request: web.Request) -> web.StreamResponse:
@@ -67,12 +75,40 @@ def _as_shown(row: Row) -> Any:
     return msgspec.Raw(row.shown)
 
 
+def _pod(usage: Usage | None, row: Row) -> Any:
+    """Put what a pod uses behind what is encoded already."""
+    used = usage.of_pod(row.key) if usage is not None else None
+    return msgspec.Raw(b'%s,"usage":%s}' % (row.shown[:-1], msgspec.json.encode(used)))
+
+
 def _node(live: Live, row: Row) -> Any:
     kubernetes = live.parts.kubernetes
     known = kubernetes.inventory.teller.book.get("nodes", row.name) if kubernetes is not None else None
-    usage, running = (known.usage, known.pods) if isinstance(known, kube_inventory.Node) else (None, None)
-    used = {"cpu": usage.cpu, "memory_bytes": usage.memory_bytes} if usage is not None else None
-    return {**msgspec.json.decode(row.shown), "usage": used, "pods": running}
+    told, running = (known.usage, known.pods) if isinstance(known, kube_inventory.Node) else (None, None)
+    sampled = live.usage.sample.nodes if live.usage is not None else {}
+    used = sampled.get(row.name) if sampled else told if told is not None and told.memory_bytes else None
+    shown = {"cpu": used.cpu, "memory_bytes": used.memory_bytes} if used is not None else None
+    return {**msgspec.json.decode(row.shown), "usage": shown, "pods": running}
+
+
+async def usage(request: web.Request) -> web.StreamResponse:
+    """Answer with what everything uses, or with why that is unknown."""
+    sample = await live_of(request).used().current()
+    chosen = given(request, "namespace")
+    pods = [(key.partition("/"), used) for key, used in sample.pods.items()]
+    return answer(
+        {
+            "state": sample.state,
+            "reason": sample.reason,
+            "at": sample.at or None,
+            "nodes": [{"name": name, **msgspec.structs.asdict(used)} for name, used in sample.nodes.items()],
+            "pods": [
+                {"namespace": namespace, "name": name, **msgspec.structs.asdict(used)}
+                for (namespace, _, name), used in pods
+                if chosen in ("", namespace)
+            ],
+        }
+    )
 
 
 async def _list(request: web.Request, sort: Sort[Any], shown: Any = _as_shown) -> web.StreamResponse:
@@ -188,7 +224,22 @@ def _listing(path: str, handler: Any, summary: str, *parameters: Parameter) -> E
 
 ENDPOINTS = (
     _listing("/api/k8s/nodes", nodes, "Nodes with conditions, capacity and, where it is measured, use."),
-    _listing("/api/k8s/pods", pods, "Pods with phase, health and its reason, containers, restarts.", NAMESPACE),
+    _listing(
+        "/api/k8s/pods",
+        pods,
+        "Pods with phase, health and its reason, containers, restarts and, where it is measured, use.",
+        NAMESPACE,
+    ),
+    Endpoint(
+        "GET",
+        "/api/k8s/usage",
+        usage,
+        Right.READ,
+        "What nodes and pods use of CPU (cores) and memory, where the cluster measures it; else why it is unknown.",
+        '-H "Authorization: Bearer $TOKEN" $URL/api/k8s/usage',
+        parameters=(NAMESPACE,),
+        fields=("state", "reason", "at", "nodes", "pods"),
+    ),
     _listing("/api/k8s/namespaces", namespaces, "Namespaces."),
     _listing("/api/k8s/deployments", deployments, "Deployments and how far they are.", NAMESPACE),
     _listing("/api/k8s/services", services, "Services with addresses and ports.", NAMESPACE),

@@ -30,6 +30,14 @@ class LinkView:
     server: str = ""
     cluster: str = ""
     last_error: str = ""
+    code: str = ""
+    """A stable word for why: what the control plane answered, or the hop that failed."""
+    hint: str = ""
+    """What an operator can do about it."""
+    attempts: int = 0
+    """In a row that failed."""
+    next_attempt_at: float = 0.0
+    """Seconds since the epoch; 0 while none is waited for."""
 
 
 class LinkState:
@@ -54,10 +62,13 @@ class LinkState:
         for listener in tuple(self._listeners):
             listener(view)
 
-    def failed(self, reason: str) -> None:
-        """Note why it is not better."""
-        if reason != self.view.last_error:
-            self.view = replace(self.view, last_error=reason)
+    def failed(
+        self, reason: str, *, code: str = "", hint: str = "", attempts: int = 0, next_attempt_at: float = 0.0
+    ) -> None:
+        """Note why it is not better, and when it is tried again."""
+        self.view = replace(
+            self.view, last_error=reason, code=code, hint=hint, attempts=attempts, next_attempt_at=next_attempt_at
+        )
 
     def listen(self, listener: Callable[[LinkView], None]) -> Callable[[], None]:
         """Call a function at each change. Returns: what ends that."""

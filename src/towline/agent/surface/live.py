@@ -16,6 +16,7 @@ from towline.agent.surface.passage import Passage
 from towline.agent.surface.requests import STATISTICS
 from towline.agent.surface.running import LocalCommands
 from towline.agent.surface.statistics import Statistics
+from towline.agent.surface.usage import Usage
 
 MOST_EVENT_STREAMS = 1000
 """Open at once: what the agent is measured with."""
@@ -38,6 +39,7 @@ class Live:
     feed: Feed
     way: Passage | None
     commands: LocalCommands
+    usage: Usage | None
 
     @contextlib.contextmanager
     def hold(self, kind: str) -> Iterator[None]:
@@ -55,6 +57,12 @@ class Live:
         self.parts.policy().require_kubernetes()
         self.parts.kubernetes.credentials.current()
         return self.cache
+
+    def used(self) -> Usage:
+        """Return what measures. Raises: SurfaceError: there is nothing to. KubernetesError, PolicyRefused."""
+        self.followed()
+        assert self.usage is not None
+        return self.usage
 
     def passage(self) -> Passage:
         """Return the way to the API server. Raises: SurfaceError: there is none."""
@@ -80,11 +88,11 @@ def live_of(request: web.Request) -> Live:
 def make(parts: Parts, statistics: Statistics) -> Live:
     """Make it; nothing is followed before somebody asks."""
     kubernetes = parts.kubernetes
-    cache = passage = None
+    cache = passage = usage = None
     if kubernetes is not None:
         cache = ClusterCache(kubernetes.api, parts.policy, parts.owner, clock=parts.clock)
         passage = Passage(kubernetes.credentials, parts.policy, clock=parts.clock)
-    return Live(parts, statistics, cache, Feed(parts, cache, statistics), passage, LocalCommands(parts))
+    return Live(parts, statistics, cache, Feed(parts, cache, statistics, usage), passage, LocalCommands(parts), usage)
 
 
 async def start(app: web.Application, parts: Parts) -> None:

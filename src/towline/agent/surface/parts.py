@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from towline.agent.docker.engine import Engine
 from towline.agent.host.capabilities import Capabilities
 from towline.agent.host.inventory import Inventory
 from towline.agent.identity import Store
-from towline.agent.journal import Entry
+from towline.agent.journal import Journal
 from towline.agent.kubernetes.api import Api
 from towline.agent.kubernetes.credentials import Credentials
 from towline.agent.kubernetes.inventory import KubernetesInventory
@@ -19,6 +19,7 @@ from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
 from towline.agent.surface.linkstate import LinkState
 from towline.agent.uplink.reports import Counts
+from towline.agent.uplink.silence import Silence
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Route
@@ -63,9 +64,11 @@ class Parts:
     """How the control plane is reached. Raises IdentityError without an identity."""
     session: Callable[[], LinkSession | None] = lambda: None
     """The link that is up."""
+    silence: Silence | None = None
+    """How long the control plane has said nothing. A real agent always has it."""
     kubernetes: Kubernetes | None = None
     """A real agent always has both; None is for tests of what needs neither."""
     docker: Docker | None = None
-    jobs: Callable[[int], Sequence[Entry]] = lambda most: ()
-    """The newest jobs of the control plane, so many at most."""
+    journal: Journal | None = None
+    """Jobs of this agent. A real agent always has it."""
     clock: Clock = field(default=REAL_CLOCK)

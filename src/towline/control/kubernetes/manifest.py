@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from towline.control.kubernetes import manifest_local as local
 from towline.control.kubernetes import rbac
 from towline.control.kubernetes.options import SURGE, Options, checked
 
@@ -27,7 +28,6 @@ STATE_LIMIT = "256Mi"
 CLUSTER_NO_PROXY = "localhost,127.0.0.1,::1,.svc,.cluster.local,$(KUBERNETES_SERVICE_HOST)"
 """Never by way of a proxy: the cluster's own addresses, the API server's first."""
 
-READY = ["/bin/grep", "-q", '"connected":true', f"{STATE}/status.json"]
 ALIVE = ["/bin/sh", "-c", f'test -n "$(find {STATE}/alive -mmin -3)"']
 """The agent touches the file from its event loop every few seconds."""
 
@@ -42,6 +42,8 @@ class Place:
     server: str
     fingerprints: tuple[str, ...] = ()
     token: str = field(default="", repr=False)
+    local: local.LocalTokens | None = None
+    """Tokens of the agent's own surface; None: it makes its own."""
 
 
 def render(options: Options, place: Place) -> str:
@@ -68,6 +70,7 @@ def objects(options: Options, place: Place) -> list[Object]:
         *_accounts(options, labels),
         *rbac.objects(options, labels),
         *_secrets(options, place, labels),
+        _object("v1", "Service", options.name, options, labels) | {"spec": local.service_spec(_selector(labels))},
         _deployment(options, place, labels),
     ]
     if options.replicas > 1:
@@ -105,8 +108,11 @@ def _accounts(options: Options, labels: dict[str, str]) -> Iterator[Object]:
 
 
 def _secrets(options: Options, place: Place, labels: dict[str, str]) -> Iterator[Object]:
-    """Yield the Secret with the join token, which may be deleted once the agent has joined, and one that stays."""
+    """Yield the Secret with the join token, which may be deleted once the agent has joined, and those that stay."""
     yield _secret(options.join_secret, {"token": place.token}, options, labels)
+    if place.local is not None:
+        tokens = {"read": place.local.read, "operate": place.local.operate}
+        yield _secret(options.local_secret, tokens, options, labels)
     kept = {"proxy": options.proxy, "ca.pem": options.ca_pem}
     if any(kept.values()):
         yield _secret(options.settings_secret, {key: value for key, value in kept.items() if value}, options, labels)
@@ -117,7 +123,7 @@ def _secret(name: str, data: dict[str, str], options: Options, labels: dict[str,
 
 
 def _deployment(options: Options, place: Place, labels: dict[str, str]) -> Object:
-    selector = {key: labels[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance")}
+    selector = _selector(labels)
     return _object("apps/v1", "Deployment", options.name, options, labels) | {
         "spec": {
             "replicas": options.replicas,
@@ -127,6 +133,10 @@ def _deployment(options: Options, place: Place, labels: dict[str, str]) -> Objec
             "template": {"metadata": {"labels": dict(labels)}, "spec": _pod(options, place, selector)},
         }
     }
+
+
+def _selector(labels: dict[str, str]) -> dict[str, str]:
+    return {key: labels[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance")}
 
 
 def _pod(options: Options, place: Place, selector: dict[str, str]) -> Object:
@@ -143,7 +153,7 @@ def _pod(options: Options, place: Place, selector: dict[str, str]) -> Object:
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [_container(options, place)],
-        "volumes": _volumes(options),
+        "volumes": [*_volumes(options), *local.volumes(place.local, options.local_secret)],
     }
     if options.pull_secret:
         pod["imagePullSecrets"] = [{"name": options.pull_secret}]
@@ -163,6 +173,7 @@ def _container(options: Options, place: Place) -> Object:
         {"name": "state", "mountPath": STATE_MOUNT},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - inside the pod, of its own
         {"name": "join", "mountPath": JOIN, "readOnly": True},
+        *local.mounts(place.local),
     ]
     if options.ca_pem:
         mounts.append({"name": "trust", "mountPath": TRUST, "readOnly": True})
@@ -172,6 +183,7 @@ def _container(options: Options, place: Place) -> Object:
         "imagePullPolicy": options.pull_policy,
         "args": ["run"],
         "env": _environment(options, place),
+        "ports": local.container_ports(),
         "resources": {
             "requests": {"cpu": options.cpu_request, "memory": options.memory_request},
             "limits": {"cpu": options.cpu_limit, "memory": options.memory_limit},
@@ -183,7 +195,7 @@ def _container(options: Options, place: Place) -> Object:
         },
         "startupProbe": _probe(ALIVE, period=2, failures=60),
         "livenessProbe": _probe(ALIVE, period=30, failures=3),
-        "readinessProbe": _probe(READY, period=5, failures=2),
+        "readinessProbe": local.readiness(period=5, failures=2),
         "volumeMounts": mounts,
     }
 
@@ -198,6 +210,7 @@ def _environment(options: Options, place: Place) -> list[Object]:
     }
     if options.stats_account:
         names["TOWLINE_AGENT_KUBELET_ACCOUNT"] = f"{options.namespace}/{options.stats_account}"
+    names |= local.environment(place.local)
     if options.ca_pem:
         names["TOWLINE_AGENT_CA_FILE"] = f"{TRUST}/ca.pem"
     if options.proxy or options.no_proxy:
@@ -244,6 +257,6 @@ def _apart(selector: dict[str, str]) -> Object:
 
 
 def _disruption_budget(options: Options, labels: dict[str, str]) -> Object:
-    selector = {key: labels[key] for key in ("app.kubernetes.io/name", "app.kubernetes.io/instance")}
+    selector = _selector(labels)
     made = _object("policy/v1", "PodDisruptionBudget", options.name, options, labels)
     return made | {"spec": {"minAvailable": 1, "selector": {"matchLabels": selector}}}

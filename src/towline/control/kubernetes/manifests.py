@@ -20,6 +20,7 @@ from towline.control.clusters.models import Cluster
 from towline.control.db import Database
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes.manifest import Place, render
+from towline.control.kubernetes.manifest_local import minted as local_tokens
 from towline.control.kubernetes.options import BadOption, Options
 
 _SERVED = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -81,7 +82,7 @@ class Manifests:
         )
         minted = await self._join_tokens.create(access, wanted)
         replaces = await self._declare(access, wanted.cluster_name, known, asked.options, minted)
-        ready = Place(wanted.cluster_name, place.server, place.fingerprints, minted.token)
+        ready = Place(wanted.cluster_name, place.server, place.fingerprints, minted.token, local_tokens())
         return Made(render(asked.options, ready), minted, replaces)
 
     def _place(self, asked: Asked) -> Place:

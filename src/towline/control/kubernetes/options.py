@@ -102,6 +102,11 @@ class Options:
         return f"{self.name}-join"
 
     @property
+    def local_secret(self) -> str:
+        """Name of the Secret with the tokens of the agent's own surface."""
+        return f"{self.name}-local"
+
+    @property
     def settings_secret(self) -> str:
         """Name of the Secret with proxy and authorities, when there are any."""
         return f"{self.name}-settings"

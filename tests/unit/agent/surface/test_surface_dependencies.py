@@ -1,5 +1,6 @@
 """What an agent needs, and what of it keeps it from being ready."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,6 @@ def test_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_missing_folder_is_told(tmp_path: Path) -> None:
     parts = make_parts(tmp_path / "agent")
-    (tmp_path / "agent").rmdir()
+    shutil.rmtree(tmp_path / "agent")
 
     assert found(parts)["disk"].reason == "No such file or directory"

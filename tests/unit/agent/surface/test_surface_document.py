@@ -39,5 +39,5 @@ def test_document_is_openapi() -> None:
     schemathesis.openapi.from_dict(document(ENDPOINTS)).validate()
 
 
-def test_open_paths_are_health_alone() -> None:
-    assert {each.path for each in ENDPOINTS if each.right is Right.OPEN} == {"/health", "/ready"}
+def test_open_paths_are_health_and_the_empty_page_alone() -> None:
+    assert {each.path for each in ENDPOINTS if each.right is Right.OPEN} == {"/", "/health", "/ready"}

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from towline.agent.surface.tokens import LONGEST, SHORTEST
 from towline.control.kubernetes.manifest import Place, objects, render
+from towline.control.kubernetes.manifest_local import LocalTokens, minted
 from towline.control.kubernetes.options import BadOption, Options, Toleration
 from towline.control.kubernetes.profiles import Profile
 
@@ -143,3 +145,41 @@ def test_text_that_looks_like_yaml_stays_text() -> None:
     made = list(yaml.safe_load_all(render(OPTIONS, place)))
     secret = next(one for one in made if one["kind"] == "Secret")
     assert secret["stringData"]["token"] == "no\n---\nkind: Pod"
+
+
+LOCAL = LocalTokens("read-of-the-local-surface", "operate-of-the-local-surface")
+
+
+def test_the_surface_is_behind_a_cluster_ip_service_that_finds_the_pods() -> None:
+    service, deployment = found("Service", name="towline-agent")["spec"], found("Deployment")["spec"]
+    assert service["type"] == "ClusterIP"
+    assert service["publishNotReadyAddresses"] is True
+    assert service["selector"].items() <= deployment["template"]["metadata"]["labels"].items()
+    (port,) = service["ports"]
+    assert port["port"] == 8080
+    assert [one["name"] for one in container()["ports"]] == [port["targetPort"]]
+
+
+def test_the_pod_is_ready_when_its_surface_says_so() -> None:
+    assert container()["readinessProbe"]["httpGet"] == {"path": "/ready", "port": container()["ports"][0]["name"]}
+    environment = {one["name"]: one["value"] for one in container()["env"]}
+    assert environment["TOWLINE_AGENT_LISTEN"].endswith(":8080")
+
+
+def test_local_tokens_stand_in_a_secret_of_their_own_and_are_read_as_files() -> None:
+    place = replace(PLACE, local=LOCAL)
+    made = objects(OPTIONS, place)
+    assert [one["metadata"]["name"] for one in made if LOCAL.read in repr(one)] == ["towline-agent-local"]
+    assert LOCAL.operate not in repr(place)
+    pod = next(one for one in made if one["kind"] == "Deployment")["spec"]["template"]["spec"]
+    environment = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+    mounts = {one["name"]: one["mountPath"] for one in pod["containers"][0]["volumeMounts"]}
+    (volume,) = [one for one in pod["volumes"] if one["name"] == "local"]
+    paths = {f"{mounts['local']}/{item['path']}" for item in volume["secret"]["items"]}
+    assert {environment["TOWLINE_AGENT_READ_TOKEN_FILE"], environment["TOWLINE_AGENT_OPERATE_TOKEN_FILE"]} == paths
+
+
+def test_two_manifests_have_four_local_tokens_that_the_agent_takes() -> None:
+    tokens = [token for one in (minted(), minted()) for token in (one.read, one.operate)]
+    assert len(set(tokens)) == 4
+    assert all(SHORTEST <= len(token) <= LONGEST for token in tokens)
