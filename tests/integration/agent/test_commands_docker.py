@@ -12,7 +12,7 @@ from tests.support.agent_host import AgentHost, agent_host, docker
 from tests.support.command_host import command, ended, run
 from tests.testbed import images
 
-from towline.agent.policy import CommandRules, LocalPolicy
+from towline.agent.policy import CommandRules, ComposeRules, LocalPolicy
 
 pytestmark = pytest.mark.docker
 
@@ -119,13 +119,23 @@ async def test_the_engine_is_looked_at(host: AgentHost, arguments: tuple[str, ..
     assert words in ran.out
 
 
-async def test_projects_that_the_owner_keeps_are_not_reached(host: AgentHost) -> None:
-    host.policy = LocalPolicy(commands=CommandRules(containers=("other",)))
+@pytest.mark.parametrize(
+    "policy",
+    [
+        LocalPolicy(commands=CommandRules(containers=("other",))),
+        LocalPolicy(compose=ComposeRules(projects=("other",))),
+    ],
+)
+async def test_projects_that_the_owner_keeps_are_not_reached(host: AgentHost, policy: LocalPolicy) -> None:
+    host.policy = policy
     assert PROJECT not in (await run(host, "docker", "ps")).out
     for arguments in (("logs", WEB), ("inspect", WEB), ("restart", WEB)):
         ran = await run(host, "docker", *arguments)
         assert ran.outcome == ("refused", "forbidden"), arguments
         assert "keeps the containers of" in ran.result.error
     assert (await run(host, "compose", "ps", project=PROJECT)).outcome == ("refused", "forbidden")
+
+
+async def test_nothing_is_restarted_where_commands_only_read(host: AgentHost) -> None:
     host.policy = LocalPolicy(commands=CommandRules(read_only=True))
     assert (await run(host, "docker", "restart", WEB)).outcome == ("refused", "forbidden")

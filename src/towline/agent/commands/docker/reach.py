@@ -15,8 +15,12 @@ Object = dict[str, Any]
 
 
 def may_reach(invocation: Invocation, project: str) -> bool:
-    """Tell whether commands may reach containers of a project, or of none."""
-    return fits(project or "-", invocation.policy().commands.containers)
+    """Tell whether commands may reach containers of a project, or of none.
+
+    What jobs may not touch commands do not reach either: a policy from before there were commands means the same.
+    """
+    policy = invocation.policy()
+    return all(fits(project or "-", each) for each in (policy.commands.containers, policy.compose.projects))
 
 
 def require(invocation: Invocation, project: str) -> None:
