@@ -17,6 +17,7 @@ from towline.control.access.models import Grant, User
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
 from towline.control.audit.models import AuditEvent
 from towline.control.commands.models import CommandRun
+from towline.control.db import now
 from towline.control.jobs.models import Job
 from towline.wire import link
 
@@ -265,11 +266,15 @@ async def test_a_right_that_was_lost_before_the_order_left_ends_the_target(scene
 
 
 async def test_an_agent_that_stays_away_ends_its_target_and_no_other(scene: Place) -> None:
-    await scene.cluster("edge-1", connected=False)
+    away = await scene.cluster("edge-1", connected=False)
     await scene.cluster("edge-2")
     client = await scene.operator()
-    run = await begin(client, "kubectl", "get", "pods", clusters=["edge-1", "edge-2"], patience=1)
+    run = await begin(client, "kubectl", "get", "pods", clusters=["edge-1", "edge-2"], patience=600)
     await (await scene.order("edge-2")).answer("ok\n")
+    async with scene.app.control.db.begin() as tx:
+        late = update(Job).where(Job.cluster_id == away.identity.cluster_id).values(deadline_at=now(-1))
+        await tx.execute(late)
+    await scene.app.control.fleet.dispatcher.expire()
     ended = await scene.ended(client, run["id"])
     assert [each["state"] for each in ended["targets"]] == ["expired", "succeeded"]
 
