@@ -23,6 +23,7 @@ from towline.control.alerts.models import Alert, AlertChannel, AlertSilence
 from towline.control.app import create_app
 from towline.control.certificates.models import Certificate
 from towline.control.clusters.models import Cluster
+from towline.control.commands.models import CommandRun, SavedCommand
 from towline.control.deployments.models import Deployment
 from towline.control.domains.models import Domain
 from towline.control.errors import StartupError
@@ -69,6 +70,10 @@ BODIES: dict[str, Any] = {
     "POST /api/v1/alert-silences": {"seconds": 60, "reason": "x"},
     "PATCH /api/v1/clusters/{cluster}/gateway": {"existing": "off"},
     "PATCH /api/v1/routes/{route}": {"enabled": False},
+    "POST /api/v1/commands/preview": {"program": "docker", "arguments": ["ps"]},
+    "POST /api/v1/commands/runs": {"program": "docker", "arguments": ["ps"], "clusters": ["edge-1"]},
+    "POST /api/v1/commands/saved": {"name": "x", "program": "docker", "arguments": ["ps"]},
+    "PATCH /api/v1/commands/saved/{command}": {"description": "x"},
     "POST /api/v1/certificates/{certificate}/renew": {},
     "POST /api/v1/certificates/{certificate}/revoke": {},
 }
@@ -80,7 +85,7 @@ INSIDE = "nginx:alpine"
 """Stands in our deployments' files; the names that were asked for may come back in an error."""
 EVERY_CLUSTER = Reach(ScopeKind.NAMESPACE, namespace="no-such-space")
 """A namespace of this name on any cluster: its holder may discover the API of each cluster, and nothing else there."""
-DISCOVERED = "/api/v1/clusters/{cluster}/kubernetes"
+DISCOVERED = ("/api/v1/clusters/{cluster}/kubernetes", "/api/v1/clusters/{cluster}/usage")
 NEW_NAMES = {"POST /api/v1/clusters/{cluster}/kubernetes/manifest"}
 """Takes the name of a cluster that need not exist yet; an id is no such name."""
 ENDLESS = {"/api/v1/events"}
@@ -142,7 +147,16 @@ async def seeded(tmp_path: Path) -> Any:
         await recorded(app)
         await published(app)
         await alerted(app, owner)
+        await commanded(owner)
         yield app
+
+
+async def commanded(owner: httpx.AsyncClient) -> None:
+    """A run of a command and a saved one of the default organisation."""
+    command = {"program": "docker", "arguments": ["ps"]}
+    saved = await owner.post("/api/v1/commands/saved", json=command | {"name": "ours-alone"})
+    run = await owner.post("/api/v1/commands/runs", json=command | {"clusters": ["edge-1"]})
+    assert (saved.status_code, run.status_code) == (201, 201), (saved.text, run.text)
 
 
 async def alerted(app: ControlApp, owner: httpx.AsyncClient) -> None:
@@ -222,6 +236,8 @@ async def ids(app: ControlApp) -> dict[str, str]:
             "alert": await one(Alert.id),
             "channel": await one(AlertChannel.name),
             "silence": await one(AlertSilence.id),
+            "run": await one(CommandRun.id),
+            "command": await one(SavedCommand.name),
         }
 
 
@@ -236,7 +252,7 @@ def address(walk: Walk, known: dict[str, str]) -> str:
             values["name"] = known[kind.removesuffix("s")]
     if walk.path.startswith("/clusters/{name}"):
         values["name"] = known["cluster_name"]
-    values |= {"number": "1", "word": "revoke"}
+    values |= {"number": "1", "position": "0", "word": "revoke"}
     objects = dict.fromkeys(("namespace", "resource", "kind", "object", "pod"), "pods")
     return walk.path.format(**{**objects, **values}) + QUERIES.get(walk.key, "")
 
