@@ -112,6 +112,7 @@ async def test_a_service_is_stopped_started_and_restarted(host: AgentHost) -> No
         (("info", "--format", "json"), '"Driver":'),
         (("system", "df"), "Local Volumes"),
     ],
+    ids=lambda given: given[0] if isinstance(given, tuple) else "shown",  # names are others in each worker
 )
 async def test_the_engine_is_looked_at(host: AgentHost, arguments: tuple[str, ...], words: str) -> None:
     ran = await run(host, "docker", *arguments)
