@@ -1,6 +1,6 @@
 """The agent's dashboard in a real browser, on a surface beside an API server that the tests fill.
 
-What needs the real cluster or a real engine is in `test_agent_dashboard_real.py`.
+What needs the real cluster or a real engine is in `test_kubernetes_dashboard.py`.
 """
 
 import re

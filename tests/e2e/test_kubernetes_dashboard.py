@@ -6,6 +6,7 @@ import re
 import secrets
 import threading
 import time
+import urllib.error
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -98,6 +99,7 @@ def admin(cluster: Cluster) -> Admin:
 def agent(cluster: Cluster, admin: Admin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]:
     """With the rights of its manifest; operators may read logs and evict pods of the namespace."""
     folder = tmp_path_factory.mktemp("dashboard")
+    wait_for(lambda: not is_ending(admin), "the namespace of an earlier run to go")
     token = make_agent_account(admin, NAMESPACE, inventory=True)
     rules = [
         {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]},
@@ -116,6 +118,14 @@ def agent(cluster: Cluster, admin: Admin, tmp_path_factory: pytest.TempPathFacto
     with agent_beside(folder / "agent", kubeconfig=str(config), docker_host=NO_DOCKER) as running:
         yield running
     admin.ask("DELETE", f"/api/v1/namespaces/{NAMESPACE}")
+
+
+def is_ending(admin: Admin) -> bool:
+    try:
+        return "deletionTimestamp" in admin.ask("GET", f"/api/v1/namespaces/{NAMESPACE}")["metadata"]
+    except urllib.error.HTTPError as error:
+        assert error.code == 404
+        return False
 
 
 def wait_for(what: Callable[[], Any], words: str, seconds: float = 60.0) -> Any:
