@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.support.small_api import SmallApi
+from tests.support.surface import Served, make_parts, served
 from tests.support.tunnel_pair import TunnelPair, loopback_tunnel
 from tests.testbed import images
 
@@ -81,3 +83,19 @@ def compose_labels(project: str, service: str) -> tuple[str, ...]:
     """Options of `docker run` that make a container look like Compose's."""
     labels = {"com.docker.compose.project": project, "com.docker.compose.service": service}
     return tuple(word for name, value in labels.items() for word in ("--label", f"{name}={value}"))
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[SmallApi]:
+    """An API server without a cluster behind it."""
+    api = SmallApi()
+    await api.begin()
+    yield api
+    await api.end()
+
+
+@pytest.fixture
+async def surface(api: SmallApi, tmp_path: Path) -> AsyncIterator[Served]:
+    """The surface of an agent whose cluster is that API server."""
+    async with served(make_parts(tmp_path / "agent", cluster=api.material)) as one:
+        yield one

@@ -19,20 +19,6 @@ LISTS = ["nodes", "pods", "namespaces", "deployments", "services"]
 
 
 @pytest.fixture
-async def api() -> AsyncIterator[SmallApi]:
-    api = SmallApi()
-    await api.begin()
-    yield api
-    await api.end()
-
-
-@pytest.fixture
-async def surface(api: SmallApi, tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(make_parts(tmp_path / "agent", cluster=api.material)) as one:
-        yield one
-
-
-@pytest.fixture
 async def alone(tmp_path: Path) -> AsyncIterator[Served]:
     """Neither a cluster nor Docker."""
     async with served(make_parts(tmp_path / "agent")) as one:

@@ -6,13 +6,12 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from tests.support.small_api import SmallApi, pod
-from tests.support.surface import Served, make_parts, served
+from tests.support.surface import Served
 
 from towline.agent.surface import running
 from towline.agent.surface.live import LIVE
@@ -32,12 +31,6 @@ async def api() -> AsyncIterator[SmallApi]:
     await api.write(LOG, "first")
     yield api
     await api.end()
-
-
-@pytest.fixture
-async def surface(api: SmallApi, tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(make_parts(tmp_path / "agent", cluster=api.material)) as one:
-        yield one
 
 
 def commands_of(surface: Served) -> LocalCommands:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 from tests.support.event_reader import EventReader
 from tests.support.scripted_agent import until
 from tests.support.small_api import SmallApi, pod
@@ -29,20 +27,6 @@ METRICS = {
         }
     ],
 }
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[SmallApi]:
-    api = SmallApi()
-    await api.begin()
-    yield api
-    await api.end()
-
-
-@pytest.fixture
-async def surface(api: SmallApi, tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(make_parts(tmp_path / "agent", cluster=api.material)) as one:
-        yield one
 
 
 def measure(api: SmallApi) -> None:

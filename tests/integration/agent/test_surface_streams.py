@@ -27,20 +27,6 @@ from towline.agent.surface.ring import Ring
 EVENTS, LOGS = "/api/realtime/events", "/api/realtime/logs"
 
 
-@pytest.fixture
-async def api() -> AsyncIterator[SmallApi]:
-    api = SmallApi()
-    await api.begin()
-    yield api
-    await api.end()
-
-
-@pytest.fixture
-async def surface(api: SmallApi, tmp_path: Path) -> AsyncIterator[Served]:
-    async with served(make_parts(tmp_path / "agent", cluster=api.material)) as one:
-        yield one
-
-
 def inside(surface: Served) -> Live:
     runner = surface.surface._runner
     assert runner is not None

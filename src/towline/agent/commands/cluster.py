@@ -6,7 +6,6 @@ something is noted before it is sent. The agent's own rights are never used.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +19,6 @@ from towline.agent.errors import KubernetesError, PolicyRefused
 from towline.agent.kubernetes import access as local_access
 from towline.agent.kubernetes import acting
 from towline.agent.kubernetes.api import (
-    ANSWER_TIMEOUT,
     LARGEST_ERROR_BYTES,
     Answer,
     ApiAway,
@@ -32,13 +30,12 @@ from towline.agent.kubernetes.credentials import ApiServer, Credentials
 from towline.agent.policy import LocalPolicy
 from towline.agent.streams.refusal import Refused
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.aio.streams import ByteStream, StreamError
+from towline.aio.streams import ByteStream
 from towline.commandline.plan import Plan
 from towline.commandline.resources import Resource
 from towline.kube import access, paths
 from towline.kube.identity import Identity
 from towline.kube.objects import Status
-from towline.wire.http1 import HeadError
 
 LARGEST_ANSWER_BYTES = 16 * 1024 * 1024
 """Of one document: a page of 100 objects of 160 KiB each; the output's own bound is far below."""
@@ -109,7 +106,7 @@ class Cluster:
             )  # fmt: skip
             if not local_access.is_reading(found) and not local_access.is_question(found):
                 self._before_write()
-            answer = await _exchange(stream, head + body, method)
+            answer = await acting.exchange(stream, head + body, method)
             await self._check(answer)
             yield answer
             if answer.is_done and answer.head.keep_alive and self._kept is None:
@@ -167,19 +164,6 @@ class Cluster:
             status = _status.decode(await answer.read(LARGEST_ERROR_BYTES))
         words = status.message or f"the API server answers {answer.head.status}"
         raise Rejected(answer.head.status, status.reason, words[:4000])
-
-
-async def _exchange(stream: ByteStream, data: bytes, method: str) -> Answer:
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            await stream.write(data)
-            return await acting.read_head(stream, method.encode())
-    except TimeoutError as error:
-        raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error
-    except StreamError as error:
-        raise ApiAway(f"the connection to the API server broke: {error.reason}") from error
-    except HeadError as error:
-        raise ApiAway(f"the API server does not speak HTTP/1.1: {error}") from error
 
 
 async def _document(answer: Answer) -> Any:

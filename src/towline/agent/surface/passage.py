@@ -7,7 +7,6 @@ the caller's making, no upgrade, no redirect followed.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
@@ -20,7 +19,6 @@ from towline.agent.errors import KubernetesError
 from towline.agent.kubernetes import access as local_access
 from towline.agent.kubernetes import acting
 from towline.agent.kubernetes.api import (
-    ANSWER_TIMEOUT,
     LARGEST_ERROR_BYTES,
     Answer,
     ApiAway,
@@ -34,14 +32,13 @@ from towline.agent.streams.refusal import Refused
 from towline.agent.surface.endpoints import Right
 from towline.agent.surface.errors import SurfaceError, unavailable
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.aio.streams import ByteStream, StreamError
+from towline.aio.streams import ByteStream
 from towline.aio.transports import TransportStream
 from towline.kube import access, paths, rules
 from towline.kube.access import AccessTuple
 from towline.kube.errors import RequestRefused
 from towline.kube.identity import Identity
 from towline.kube.objects import Status
-from towline.wire.http1 import HeadError
 
 USER = "towline:local"
 """Whom the cluster's own audit log names."""
@@ -180,17 +177,7 @@ class Passage:
             raise
 
     async def _exchange(self, stream: ByteStream, server: ApiServer, ask: Ask) -> Answer:
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await stream.write(_head(ask, server) + ask.body)
-                answer = await acting.read_head(stream, ask.method.encode())
-        except TimeoutError as error:
-            raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error
-        except StreamError as error:
-            raise ApiAway(f"the connection to the API server broke: {error.reason}") from error
-        except HeadError as error:
-            raise ApiAway(f"the API server does not speak HTTP/1.1: {error}") from error
-        return answer
+        return await acting.exchange(stream, _head(ask, server) + ask.body, ask.method)
 
     def _take(self, right: Right, server: ApiServer) -> ByteStream | None:
         kept, now = self._idle[right], self._clock.monotonic()

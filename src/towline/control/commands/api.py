@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from towline.control.access.actor import AccessLost
@@ -31,6 +31,7 @@ from towline.control.commands.schemas import (
 )
 from towline.control.commands.service import View
 from towline.control.errors import ApiError, not_found
+from towline.control.idempotency import IdempotencyKey
 from towline.control.jobs.follow import EVENT_STREAM, KEEP_ALIVE, sse
 from towline.control.listing import ListQuery, Page, list_query, page
 
@@ -41,15 +42,6 @@ Reader = Annotated[Access, needs(Permission.JOB_READ)]
 Listing = Annotated[ListQuery, Depends(list_query)]
 Bytes = Annotated[int, Query(ge=0, le=output.MOST_SHOWN_BYTES, description="Most of each output that is shown.")]
 Position = Annotated[int, Path(ge=0, lt=MOST_TARGETS)]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=100,
-        pattern=r"^[\x21-\x7e]+$",
-        description="Repeating a request under its key answers with what the first one made.",
-    ),
-]
 _RUN_FIELDS = (
     "id", "state", "program", "stdin_bytes", "writes", "namespace", "project", "saved", "selector", "stop_on_failure",
     "timeout", "patience", "created_by", "created_at", "cancelled_by", "ended_at",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request
+from fastapi import APIRouter, Body, Depends, Path, Query, Request
 
 from towline.control.access.dependencies import Access, Permission, needs
 from towline.control.deployments.feature import Deployments
@@ -30,6 +30,7 @@ from towline.control.deployments.schemas import (
 from towline.control.deployments.service import Wanted
 from towline.control.deployments.states import State
 from towline.control.deployments.views import revision_out
+from towline.control.idempotency import IdempotencyKey
 from towline.control.listing import ListQuery, Page, list_query
 
 router = APIRouter(prefix="/api/v1", tags=["deployments"])
@@ -41,15 +42,6 @@ Cluster = Annotated[str, Path(max_length=64, description="Name or id of the clus
 Name = Annotated[str, Path(max_length=64, description="Name or id of the deployment.")]
 Number = Annotated[int, Path(ge=1, le=MAX_NUMBER)]
 Asked = Annotated[ListQuery, Depends(list_query)]
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=100,
-        pattern=r"^[\x21-\x7e]+$",
-        description="Repeating a request under its key answers with what the first one made.",
-    ),
-]
 PerhapsRollback = Annotated[RollbackRequest, Body(default_factory=RollbackRequest)]
 PerhapsRedeploy = Annotated[RedeployRequest, Body(default_factory=RedeployRequest)]
 PerhapsAdopt = Annotated[AdoptRequest, Body(default_factory=AdoptRequest)]
