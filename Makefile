@@ -1,6 +1,6 @@
 # Every task of the project, for people and for CI alike. Needs Python 3.11 or newer with venv, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help install up test test-quick check bench soak docs lock testbed testbed-down clean
+.PHONY: help install up test test-quick coverage check bench soak docs lock testbed testbed-down clean
 PYTHON ?= python3
 BIN := .venv/bin
 # More words for pytest: make test ARGS="-k deploy --durations=10"
@@ -11,7 +11,8 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 SYSTEM_PARTS := docker or postgres or browser or proxies or registry or kubernetes or root or soak
 # Tests start hundreds of short-lived processes: what each of them would compile again costs minutes.
 unexport PYTHONDONTWRITEBYTECODE
-TYPED := src/towline tests/testbed tests/conftest.py scripts
+TYPED := src/towline tests/testbed tests/coverage tests/conftest.py scripts
+COVERAGE := -p tests.coverage.plugin
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +35,9 @@ test: testbed ## run every test on every real part that can be had here
 
 test-quick: install ## run the tests that need no system parts
 	@$(PYTEST) -m "not ($(SYSTEM_PARTS))" tests/unit tests/integration $(ARGS)
+
+coverage: ## run every test, and say which lines of the agent they run
+	@$(MAKE) test ARGS="$(COVERAGE) $(ARGS)"
 
 check: install ## lint, format, types, import contracts, documentation against code
 	@$(BIN)/ruff check .

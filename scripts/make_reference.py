@@ -157,6 +157,16 @@ def agent_surface() -> str:
     return page("The agent's own surface", "".join([*parts, "```\n"]))
 
 
+def verb_row(verb: Any) -> tuple[str, ...]:
+    """Return a verb of the closed list as a row."""
+    return (
+        f"`{verb.name} {verb.usage}`".replace(" `", "`"),
+        "yes" if verb.writes else "",
+        ", ".join(f"`{flag.shown}`" for flag in verb.flags),
+        verb.words,
+    )
+
+
 def command_list() -> str:
     """Return the page of the commands that people may run on clusters."""
     from towline.commandline.catalogue import PROGRAMS
@@ -170,16 +180,13 @@ def command_list() -> str:
     parts = [text]
     for program in PROGRAMS.values():
         parts.append(f"\n## `{program.name}`\n\n")
-        rows = [
-            (
-                f"`{verb.name} {verb.usage}`".replace(" `", "`"),
-                "yes" if verb.writes else "",
-                ", ".join(f"`{flag.shown}`" for flag in verb.flags),
-                verb.words,
+        columns = ("Verb", "Writes", "Flags", "What it does")
+        parts.append(table(columns, [verb_row(verb) for verb in program.verbs if not verb.hosted]))
+        if hosted := [verb_row(verb) for verb in program.verbs if verb.hosted]:
+            parts.append(
+                f"\nDone by the host's own `{program.name}`, only where the local policy lists the verb in "
+                f"`commands.kubectl_verbs`:\n\n{table(columns, hosted)}"
             )
-            for verb in program.verbs
-        ]
-        parts.append(table(("Verb", "Writes", "Flags", "What it does"), rows))
         refused = [(f"`{'-' if len(name) == 1 else '--'}{name}`", why) for name, why in program.refused.items()]
         parts.append(f"\nRefused flags of `{program.name}`:\n\n{table(('Flag', 'Why'), refused)}")
     codes = ("bad_command", "forbidden", "command_exit", "interrupted", "timed_out", "cancelled")

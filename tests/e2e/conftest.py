@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import pytest
 from tests.support import kubernetes_objects as objects
 from tests.support.commands import answer, succeed
+from tests.support.gateway import DnsThread
 from tests.support.kubectl import Going
 from tests.support.kubernetes_stack import Stack, User
 from tests.support.meddling_api import Call, MeddlingApi
+from tests.support.older_stack import OlderStack
 from tests.support.product import PASSWORD, Product, wait_for
 from tests.testbed import images, kubectl
 from tests.testbed.kubernetes.cluster import Cluster
@@ -108,3 +110,33 @@ def unanswered(meddling_server: MeddlingApi, seeded: str, ada: User) -> Iterator
         wait_for(lambda: any("silence" in line for line in meddling_server.calls), "the shell to be asked for", 30)
         meddling_server.script = Call.pass_on
         yield time.monotonic(), shell
+
+
+# -- older agents: one control plane, with our own agent in their place -----------------------------
+
+
+@pytest.fixture(scope="session")
+def older_dns() -> Iterator[DnsThread]:
+    """The name server that this control plane asks."""
+    with DnsThread() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def older(tmp_path_factory: pytest.TempPathFactory, older_dns: DnsThread) -> Iterator[OlderStack]:
+    """See `tests.support.older_stack`."""
+    settings = {"DNS_RESOLVERS": older_dns.address, "GATEWAY_SOURCE_GRACE": "2"}
+    with OlderStack(tmp_path_factory.mktemp("older"), Cluster(), kubectl.ensure(), settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def olga(older: OlderStack) -> User:
+    """May do everything in that control plane, and in the cluster."""
+    return older.user("k8olga", "admin", bound_to="cluster-admin")
+
+
+@pytest.fixture(scope="session")
+def seeded_older(older: OlderStack) -> str:
+    """The namespace of objects that tests only read."""
+    return objects.seed(older.direct())

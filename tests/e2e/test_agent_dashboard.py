@@ -292,6 +292,7 @@ def test_refused_registration_is_told_with_its_reason_and_the_next_attempt(windo
 
 def test_everything_is_reached_by_keys(window: Window, host: DashboardHost) -> None:
     page = sign_in(window, host.read)
+    expect(page.get_by_role("link", name="Pods")).to_be_visible()  # numbers count the views that are there
     page.keyboard.press("3")
     expect(page.get_by_role("heading", level=1)).to_have_text("Pods")
     page.keyboard.press("/")

@@ -27,9 +27,10 @@ PLACES = (
     "/clusters/edge-1",
 )  # fmt: skip
 PAGES = (
-    *PLACES, "/fleet/join", "/fleet/join/kubernetes", "/clusters/edge-1/settings", "/clusters/edge-2",
-    "/deployments/new?sample=1", GOOD, FAILED, f"{GOOD}/edit", f"{FAILED}/revisions", f"{FAILED}/revisions/2",
-    f"{GOOD}/settings", "/access", "/access?tab=join", "/audit", "/routes/new", "/clusters/edge-1/routes",
+    *PLACES, "/fleet/join", "/fleet/join/kubernetes", "/fleet/join/older", "/clusters/edge-1/settings",
+    "/clusters/edge-2", "/deployments/new?sample=1", GOOD, FAILED, f"{GOOD}/edit", f"{FAILED}/revisions",
+    f"{FAILED}/revisions/2", f"{GOOD}/settings", "/access", "/access?tab=join", "/audit", "/routes/new",
+    "/clusters/edge-1/routes",
     "/alerts/channels", "/commands/saved", "/commands/new", "/commands/new?saved=logs", COMMAND,
 )  # fmt: skip
 NEEDS_AGENT = (f"{GOOD}/logs", f"{GOOD}/terminal")

@@ -25,12 +25,14 @@ def test_nothing_fires_on_a_new_server(product: Product) -> None:
 
 
 def test_a_rule_is_shown_and_changed(product: Product) -> None:
-    done = product.run("towline alerts rule disk_full --after 10m --threshold 20 --severity critical -o json")
+    words = "--after 10m --clear 3m --threshold 20 --severity critical"
+    done = product.run(f"towline alerts rule disk_full {words} -o json")
     assert done.returncode == 0, done.stderr
     (rule,) = json.loads(done.stdout)
-    assert (rule["after_seconds"], rule["threshold"], rule["severity"]) == (600, 20, "critical")
+    assert (rule["after_seconds"], rule["clear_seconds"]) == (600, 180)
+    assert (rule["threshold"], rule["severity"]) == (20, "critical")
     listed = product.run("towline alerts rules").stdout
-    assert "agent_away" in listed and "after 600 s, 20 % free" in listed
+    assert "agent_away" in listed and "after 600 s, until 180 s without it, 20 % free" in listed
     back = json.loads(product.run("towline alerts rule disk_full --threshold usual --off -o json").stdout)[0]
     assert (back["threshold"], back["enabled"]) == (10, False)
     wrong = product.run("towline alerts rule disk_full --after soon")

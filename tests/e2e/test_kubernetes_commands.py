@@ -157,6 +157,24 @@ async def test_a_followed_log_goes_on_until_it_is_cancelled(bed: Bed) -> None:
     assert ran.detail.stdout_bytes == len("first\nsecond\n")
 
 
+async def test_a_list_that_is_watched_goes_on_until_it_is_cancelled(bed: Bed) -> None:
+    path = f"/api/v1/namespaces/{bed.place.namespace}/configmaps"
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "seen", "labels": {"a": "b"}}}
+    order = command("kubectl", "get", "cm", "-w", "-l", "a=b", "--show-labels", namespace=bed.place.namespace)
+    job = await bed.host.submit("command.run", order)
+    for change in ("POST", "PATCH"):
+        where = path if change == "POST" else f"{path}/seen"
+        kind = "application/json" if change == "POST" else "application/merge-patch+json"
+        await asyncio.to_thread(bed.place.admin.ask, change, where, body, kind)
+        await bed.host.said(job, "a=b" if change == "POST" else "c=d")
+        body = {"metadata": {"labels": {"c": "d"}}}
+    bed.host.runner.cancel(job)
+    ran = await ended(bed.host, job)
+    assert ran.outcome == ("cancelled", "cancelled")
+    assert [line.split()[0] for line in ran.lines] == ["NAME", "seen", "seen"]
+    await asyncio.to_thread(bed.place.admin.ask, "DELETE", f"{path}/seen")
+
+
 async def test_a_viewer_is_not_the_agent(bed: Bed) -> None:
     ran = await bed.kubectl("get", "secrets", role="viewer")
     assert ran.outcome == ("failed", "command_exit")

@@ -3,6 +3,8 @@
 async with webhook() as hook, mailbox() as mails:
     ...
     posted = await hook.next()
+
+A test whose thread belongs to somebody else's loop has them on another one: `with Receivers() as both`.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -121,3 +124,44 @@ async def mailbox(tls: ssl.SSLContext | None = None) -> AsyncIterator[Mails]:
         yield mails
     finally:
         server.close()
+
+
+class Receivers:
+    """Both, on a loop of their own, and everything that they got."""
+
+    def __init__(self) -> None:
+        self.hook = Hook()
+        self.mails = Mails()
+        self.posted: list[Any] = []
+        """Bodies of webhooks."""
+        self.mailed: list[EmailMessage] = []
+        self._loop = asyncio.new_event_loop()
+        self._ready, self._over = threading.Event(), asyncio.Event()
+
+    def take(self) -> None:
+        """Note what has come by now."""
+        while not self.hook.got.empty():
+            self.posted.append(self.hook.got.get_nowait().json)
+        while not self.mails.got.empty():
+            self.mailed.append(self.mails.got.get_nowait())
+
+    async def serve(self) -> None:
+        async with webhook() as self.hook, mailbox() as self.mails:
+            self._ready.set()
+            await self._over.wait()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run_until_complete(self.serve())
+        finally:
+            self._loop.close()
+
+    def __enter__(self) -> Receivers:
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        assert self._ready.wait(WAIT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(WAIT)

@@ -19,8 +19,8 @@ import uvloop
 from tests.support.small_api import SmallApi
 from tests.support.surface import Served, make_parts, served
 
+from towline.agent.kubernetes.usage import METRICS as METRICS_API
 from towline.agent.surface.parts import Parts
-from towline.agent.surface.usage import NODES_PATH, PODS_PATH
 from towline.agent.uplink.silence import Silence
 from towline.aio.tasks import TaskOwner
 
@@ -92,7 +92,7 @@ class DashboardHost:
             namespace, _, name = key.partition("/")
             containers = [{"name": "app", "usage": {"cpu": cpu, "memory": memory}}]
             of_pods.append({"metadata": {"name": name, "namespace": namespace}, "containers": containers})
-        for path, items in ((NODES_PATH, told), (PODS_PATH, of_pods)):
+        for path, items in ((f"{METRICS_API}/nodes", told), (f"{METRICS_API}/pods", of_pods)):
             self.api.answers[path] = (200, "application/json", json.dumps({"items": items}).encode())
 
     def cut(self) -> None:

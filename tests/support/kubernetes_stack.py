@@ -89,6 +89,8 @@ class Stack:
     namespace: str = "k8-agent"
     settings: dict[str, str] = field(default_factory=dict)
     """Of the server, over those that every test has."""
+    agent_settings: dict[str, str] = field(default_factory=dict)
+    """The same of agents."""
     _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _names: ConnectProxy | None = None
     _made: int = 0
@@ -99,12 +101,16 @@ class Stack:
         try:
             self.start_server()
             self.owner = self.log_in("root")
-            self.join("agent", CLUSTER)
-            self.start_agent()
+            self.begin_agents()
         except BaseException:
             self.__exit__()
             raise
         return self
+
+    def begin_agents(self) -> None:
+        """Join and start the agents that are there from the beginning."""
+        self.join("agent", CLUSTER)
+        self.start_agent()
 
     def __exit__(self, *_: object) -> None:
         if self._names is not None:
@@ -145,6 +151,7 @@ class Stack:
         return {
             "TOWLINE_AGENT_KUBECONFIG": str(path),
             "TOWLINE_AGENT_DOCKER_HOST": f"unix://{self.folder}/none.sock",
+            **{f"TOWLINE_AGENT_{name}": value for name, value in self.agent_settings.items()},
         }
 
     def join(self, name: str, cluster: str) -> None:
@@ -307,6 +314,13 @@ class Stack:
             "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": cluster_role},
         }  # fmt: skip
         self.admin.apply(f"/apis/{group}/v1/clusterrolebindings", binding)
+
+    def local_token(self, name: str = "agent") -> str:
+        """The token of an agent's own surface, with the right to operate."""
+        words = [self._towline, "agent", "token", "--operate", "--state-folder", name]
+        done = subprocess.run(words, cwd=self.folder, env=self._variables({}), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout.strip()
 
     @property
     def account(self) -> str:

@@ -7,9 +7,11 @@ pipe to the real one. Threads, as tests of processes are synchronous.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +22,8 @@ import trustme
 HEAD_LIMIT = 65536
 PIECE = 65536
 QUIET = 300.0
+LOOK_AGAIN = 0.5
+"""Seconds: a write may take in what the reader waits for, and the socket then says nothing of it."""
 
 
 @dataclass
@@ -67,23 +71,63 @@ class Call:
             real.sendall(head + self.rest)
             if not answers:
                 self.send(real.recv(PIECE))
-            back = threading.Thread(target=_pump, args=(real, self.connection, answers), daemon=True)
+            ours, theirs = Shared(self.connection), Shared(real)
+            back = threading.Thread(target=_pump, args=(theirs, ours, answers), daemon=True)
             back.start()
-            _pump(self.connection, real, True)
+            _pump(ours, theirs, True)
             back.join(QUIET)
 
 
 Script = Callable[[Call], None]
 
 
-def _pump(source: socket.socket, target: socket.socket, forward: bool) -> None:
+class Shared:
+    """A TLS socket that one thread reads while another writes. OpenSSL allows one at a time, so nobody waits inside."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._lock = threading.Lock()
+
+    def recv(self) -> bytes:
+        """Raises: OSError."""
+        quiet_at = time.monotonic() + QUIET
+        while time.monotonic() < quiet_at:
+            with self._lock, contextlib.suppress(ssl.SSLWantReadError):
+                return self._sock.recv(PIECE)
+            select.select([self._sock], [], [], LOOK_AGAIN)
+        raise TimeoutError
+
+    def sendall(self, data: bytes) -> None:
+        """Raises: OSError."""
+        rest, quiet_at = memoryview(data), time.monotonic() + QUIET
+        while rest:
+            if time.monotonic() > quiet_at:
+                raise TimeoutError
+            sent = 0
+            with self._lock, contextlib.suppress(ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                sent = self._sock.send(rest)
+            rest = rest[sent:]
+            if not sent:
+                select.select([], [self._sock], [], LOOK_AGAIN)
+
+    def cut(self) -> None:
+        _cut(self._sock)
+
+
+def _cut(sock: socket.socket) -> None:
+    """End a connection, whatever another thread does with its TLS."""
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+def _pump(source: Shared, target: Shared, forward: bool) -> None:
     with contextlib.suppress(OSError, ValueError):
-        while piece := source.recv(PIECE):
+        while piece := source.recv():
             if forward:
                 target.sendall(piece)
     for each in (source, target):
-        with contextlib.suppress(OSError):
-            each.shutdown(socket.SHUT_RDWR)
+        each.cut()
 
 
 @dataclass
@@ -124,8 +168,7 @@ class MeddlingApi:
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._listener.close()
         for each in list(self._open):
-            with contextlib.suppress(OSError):
-                each.shutdown(socket.SHUT_RDWR)
+            _cut(each)
 
     def connect(self) -> ssl.SSLSocket:
         raw = socket.create_connection(("127.0.0.1", self.real_port), timeout=QUIET)

@@ -4,11 +4,10 @@ import json
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
-from tests.support.kube_agent import Admin
 from tests.support.kubernetes_stack import SERVER, Stack
-from tests.support.product import PASSWORD, wait_for
+from tests.support.product import wait_for
 from tests.testbed.kubernetes import configuration
 
 IMAGE = "towline-test/agent-pod:1"
@@ -23,16 +22,8 @@ class PodStack(Stack):
     image = IMAGE
     cluster_name = NAME
 
-    def __enter__(self) -> Self:
-        self.admin = Admin(self.cluster)
-        (self.folder / "password").write_text(PASSWORD)
-        try:
-            self.start_server()
-            self.owner = self.log_in("root")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
+    def begin_agents(self) -> None:
+        """None: they come as pods."""
 
     def start_server(self) -> None:
         values = {

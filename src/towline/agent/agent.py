@@ -33,6 +33,8 @@ from towline.agent.kubernetes.forward import KubeServer
 from towline.agent.kubernetes.inventory import KubernetesInventory
 from towline.agent.kubernetes.kubelets import Account
 from towline.agent.projects.records import Records
+from towline.agent.protocols import choosing, place
+from towline.agent.protocols.keeper import Keeper
 from towline.agent.routes.cluster import ClusterRoutes
 from towline.agent.routes.docker import ComposeRoutes
 from towline.agent.routes.telling import RouteTeller
@@ -90,7 +92,12 @@ class Agent:
         self.clock = clock
         self.shared = shared
         state = settings.state_folder
-        self.store = shared.store if shared is not None else Store(state)
+        self.place = place.settle(settings) if settings.protocol != "towline" and settings.server else None
+        """Where an older control plane is, for an agent of one."""
+        own = place.own_folder(settings) if self.place is not None else state
+        self.store = (
+            self.place.store if self.place is not None else shared.store if shared is not None else Store(state)
+        )
         self.owner = TaskOwner("agent")
         self.updating = False
         self._follows_shared = False
@@ -114,8 +121,8 @@ class Agent:
             engine=engine,
             records=self.records,
             bundles=BundleStore(state / "bundles", settings.bundles_bytes),
-            steps=Steps(state / "runs"),
-            journal=Journal(state / "journal.sqlite"),
+            steps=Steps(own / "runs"),
+            journal=Journal(own / "journal.sqlite"),
             identity=self.store,
             policy=self._policy,
             find_compose=self.capabilities.compose_tool,
@@ -123,7 +130,10 @@ class Agent:
             clock=clock,
         )
         self.delivery = Delivery(self.host.journal, self.owner)
-        self.runner = Runner(self.host, self.owner, self._job_said, before_result=self._tell_inventory)
+        self.runner = Runner(
+            self.host, self.owner, self._job_said, execute=choosing.execute_for(settings.protocol),
+            before_result=self._tell_inventory,
+        )  # fmt: skip
         self.signer = AgentSigner(
             self.store,
             lambda: self.capabilities.current,
@@ -177,7 +187,9 @@ class Agent:
             apply_update=self._update,
             clock=clock,
         )
-        self.keeper = LinkKeeper(
+        self.spoken: choosing.Spoken | None = None
+        """The older protocol, for an agent of one."""
+        self.keeper: LinkKeeper | Keeper = LinkKeeper(
             addresses=self._addresses,
             route=self._route,
             signer=self.signer,
@@ -185,6 +197,13 @@ class Agent:
             owner=self.owner,
             clock=clock,
         )
+        if self.place is not None:
+            means = choosing.Means(
+                self.host, self.runner, self.owner, self.kubernetes, api, self.kube_inventory, directory, self.routes,
+                is_private=lambda: self.cluster_routes.is_private,
+            )  # fmt: skip
+            self.spoken = choosing.speak(self.place, means)
+            self.keeper = choosing.keep(self.spoken, self.place, means, self._turned)
         self.link = LinkState(self._standing(), clock=clock)
         self.silence = Silence(
             self.link,
@@ -282,7 +301,11 @@ class Agent:
         self.owner.spawn("silence", self.silence.run())
 
     async def _arrive(self) -> None:
-        """Wait for an identity."""
+        """Wait for an identity. For an older control plane there is one already: this host made it."""
+        if self.place is not None:
+            _log.info("agent started", version=towline.__version__, protocol=self.settings.protocol)
+            self._note_status(connected=False)
+            return
         if self.link.view.standing is Standing.STANDALONE:
             self._note_alone()
         came = await arriving.arrive(self.settings, self.shared, self.link, reread=self._reread, clock=self.clock)
@@ -342,6 +365,9 @@ class Agent:
         self._note_status(connected=True)
         session.on_close(lambda closed: self._note_status(connected=False, reason=str(closed)))
 
+    def _turned(self, connected: bool, reason: str) -> None:
+        self._note_status(connected=connected, reason=reason)
+
     def _note_status(self, *, connected: bool, reason: str = "") -> None:
         known = self.keeper.status
         left = status.Status(
@@ -353,6 +379,7 @@ class Agent:
             since=self.clock.now().timestamp(),
             last_error=reason or known.last_error,
             reconnects=known.reconnects,
+            protocol=self.settings.protocol if self.place is not None else "towline",
         )
         status.write(self.settings.state_folder, left)
         standing = Standing.CONNECTED if connected else Standing.CONNECTING
@@ -370,7 +397,10 @@ class Agent:
         return session.stream_count if session is not None else 0
 
     def _job_said(self, job_id: str) -> None:
-        self.delivery.publish(job_id)
+        if self.spoken is not None:
+            self.spoken.job_said(job_id)
+        else:
+            self.delivery.publish(job_id)
         self.inventory.project_changed()
 
     async def _tell_inventory(self) -> None:
@@ -385,7 +415,8 @@ class Agent:
     def _settings_changed(self, changed: link.LinkSettings) -> None:
         self.keeper.heartbeat_interval = self.reports.heartbeat_interval = changed.heartbeat_interval
         self.cluster_routes.choice = changed.watch_ingresses
-        self.inventory.interval = self.kube_inventory.teller.interval = changed.inventory_interval
+        self.inventory.interval = changed.inventory_interval
+        self.kube_inventory.teller.interval = changed.kube_inventory_interval
 
     async def _update(self, order: link.Update) -> None:
         """Begin an update, in the background: downloading takes a while. Raises: UpdateRefused."""
@@ -402,7 +433,7 @@ class Agent:
             self.next_python = await updating.install(manifest, server, self._route(), root)
         except AgentError as error:
             _log.error("update failed", release=manifest.version, reason=str(error))
-            if self.keeper.session is not None:
+            if isinstance(self.keeper.session, LinkSession):
                 self.keeper.session.send_now(link.Error(code="update_failed", message=str(error)))
             return
         finally:
@@ -419,6 +450,6 @@ class Agent:
 
     async def _say_goodbye(self) -> None:
         session = self.keeper.session
-        if session is not None:
+        if isinstance(session, LinkSession):
             session.send_now(link.Goodbye(reason="stopping", text="the agent was stopped"))
             session.close(1000, "the agent was stopped")

@@ -15,8 +15,9 @@ import structlog
 import towline
 from towline.agent import arriving, files, logging, policy
 from towline.agent.agent import Agent
-from towline.agent.errors import StorageError
+from towline.agent.errors import SettingsError, StorageError
 from towline.agent.identity import Store
+from towline.agent.protocols import names
 from towline.agent.settings import AgentSettings
 from towline.agent.watchdog import Watchdog
 from towline.aio.malloc import keep_large_blocks
@@ -57,6 +58,7 @@ async def _run(settings: AgentSettings, reread: arriving.Reread | None) -> int:
     watchdog = Watchdog(settings.watchdog_seconds, sign=settings.state_folder / ALIVE_FILE)
     watchdog.start()
     shared = arriving.shared_identity(settings)
+    _need_a_server(settings)
     if shared is None and not settings.server and not settings.standalone:
         repr(Store(settings.state_folder).current)  # without one there is nothing to wait for
     agent = Agent(settings, shared=shared, reread=reread)
@@ -80,6 +82,13 @@ async def _run(settings: AgentSettings, reread: arriving.Reread | None) -> int:
     ending = task.result()
     _log.warning("agent ended", reason=ending.reason, final=ending.final)
     return EXIT_FINAL if ending.final else EXIT_RESTART
+
+
+def _need_a_server(settings: AgentSettings) -> None:
+    """Raises: SettingsError: an older protocol is to be spoken, and nobody to speak it to is named."""
+    if settings.protocol != "towline" and not settings.server and not settings.standalone:
+        known = " or ".join(names.SERVER_NAMES[settings.protocol])
+        raise SettingsError(f"no control plane: set {known}, or run with --standalone")
 
 
 def _end_on_signals(task: asyncio.Task[Any]) -> None:

@@ -147,7 +147,7 @@ async def http_client(endpoint: dial.Endpoint, route: dial.Route, *, timeout: fl
     """Make a client of the server's HTTP API that believes whom the route believes. Raises: JoinError."""
     context = await _context(endpoint, route)
     return httpx.AsyncClient(
-        base_url=str(endpoint), verify=context, proxy=_proxy(route, endpoint), trust_env=False, timeout=timeout
+        base_url=str(endpoint), verify=context, proxy=proxy_to(route, endpoint), trust_env=False, timeout=timeout
     )
 
 
@@ -160,7 +160,7 @@ async def _context(endpoint: dial.Endpoint, route: dial.Route) -> ssl.SSLContext
         raise JoinError(str(error), hint=error.hint, code=error.hop) from error
 
 
-def _proxy(route: dial.Route, endpoint: dial.Endpoint) -> httpx.Proxy | None:
+def proxy_to(route: dial.Route, endpoint: dial.Endpoint) -> httpx.Proxy | None:
     try:
         proxy = route.proxy_to(endpoint)
     except LinkDown as error:

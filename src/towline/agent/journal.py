@@ -63,7 +63,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Glance(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as somebody sees it who asks what goes on here: no payload, and no plan."""
+    """A job as somebody sees it who asks what goes on here: no plan, and a payload of commands alone."""
 
     job_id: str
     kind: str
@@ -76,6 +76,8 @@ class Glance(msgspec.Struct, frozen=True, kw_only=True):
     result: link.JobResult | None
     last: link.JobEvent | None
     """What was said last."""
+    command: bytes = b""
+    """The order of a command, for as long as it is kept."""
 
 
 _COLUMNS = (
@@ -180,11 +182,6 @@ class Journal:
         """Return the finished jobs whose result the control plane has not confirmed, oldest first."""
         return self._entries("result IS NOT NULL AND stored_at IS NULL")
 
-    def newest(self, most: int) -> tuple[Entry, ...]:
-        """Return the jobs that were taken last, the newest first."""
-        rows = self._read(f"SELECT {_COLUMNS} FROM job ORDER BY rowid DESC LIMIT ?", most)  # noqa: S608 - constants
-        return tuple(_entry(row) for row in rows)
-
     @property
     def changes(self) -> int:
         """A number that is another one after each change, for who wants to know whether there was one."""
@@ -194,7 +191,8 @@ class Journal:
     def recent(self, most: int) -> tuple[Glance, ...]:
         """Return jobs at a glance: those to be done first, then those that ended last; `most` in all."""
         rows = self._read(
-            "SELECT job.job_id, kind, project, attempt, accepted_at, begun_at, finished_at, cancelled, result, body "
+            "SELECT job.job_id, kind, project, attempt, accepted_at, begun_at, finished_at, cancelled, result, body, "
+            "CASE kind WHEN 'command.run' THEN payload END "
             "FROM job LEFT JOIN event ON event.job_id = job.job_id AND event.seq = job.last_seq "
             "ORDER BY result IS NOT NULL, coalesce(finished_at, accepted_at) DESC, job.rowid DESC LIMIT ?",
             most,
@@ -260,7 +258,7 @@ def _entry(row: Iterable[Any]) -> Entry:
 
 
 def _glance(row: Iterable[Any]) -> Glance:
-    job_id, kind, project, attempt, accepted, begun, finished, cancelled, result, body = row
+    job_id, kind, project, attempt, accepted, begun, finished, cancelled, result, body, command = row
     return Glance(
         job_id=job_id,
         kind=kind,
@@ -272,4 +270,5 @@ def _glance(row: Iterable[Any]) -> Glance:
         cancelled=bool(cancelled),
         result=msgspec.json.decode(result, type=link.JobResult) if result is not None else None,
         last=msgspec.json.decode(body, type=link.JobEvent) if body is not None else None,
+        command=command or b"",
     )

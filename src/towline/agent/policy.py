@@ -18,6 +18,7 @@ import structlog
 
 from towline.agent.errors import PolicyRefused, SettingsError
 from towline.agent.settings import AgentSettings, nearest_hint
+from towline.commandline import hosted_verbs
 from towline.compose import policy as compose_policy
 
 _log = structlog.get_logger("towline.agent")
@@ -30,6 +31,9 @@ SOURCES = ("ingress", "httproute", "compose")
 
 PROGRAMS = ("kubectl", "docker", "compose")
 """Of commands."""
+
+KUBECTL_VERBS = tuple(verb.name for verb in hosted_verbs.HOSTED)
+"""That the `kubectl` of the host may do."""
 
 LOOPBACK, OWN, CONTAINERS = "loopback", "own", "containers"
 """Words that stand for addresses in forward targets."""
@@ -92,6 +96,8 @@ class CommandRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     read_only: bool = False
     workloads: bool = True
     """Whether `kubectl apply` may bring objects that run containers; each is held against `[compose]` then."""
+    kubectl_verbs: tuple[str, ...] = ()
+    """Further verbs that the `kubectl` of the host does, for those who may; none unless they are listed."""
     containers: tuple[str, ...] = ("*",)
     """Projects whose containers `docker` reaches; containers outside of any project are named by `-`."""
 
@@ -131,6 +137,11 @@ class LocalPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise PolicyRefused(f"the policy of this host does not allow {program} commands")
         if writes and rules.read_only:
             raise PolicyRefused("the policy of this host allows commands that read only")
+
+    def require_verb(self, verb: str) -> None:
+        """Raises: PolicyRefused: the `kubectl` of the host is not used for this."""
+        if verb not in self.commands.kubectl_verbs:
+            raise PolicyRefused(f"the policy of this host does not list kubectl {verb} (commands.kubectl_verbs)")
 
     def require_kubernetes(self) -> KubernetesRules:
         """Return what requests are held against. Raises: PolicyRefused: none may pass at all."""
@@ -223,6 +234,7 @@ def parse(raw: Mapping[str, Any], source: str) -> LocalPolicy:
     for key, given, known in (
         ("gateway.sources", policy.gateway.sources, SOURCES),
         ("commands.programs", policy.commands.programs, PROGRAMS),
+        ("commands.kubectl_verbs", policy.commands.kubectl_verbs, KUBECTL_VERBS),
     ):
         if strange := set(given) - set(known):
             raise SettingsError(f"policy {source}: unknown {key} {sorted(strange)}; known are {list(known)}")

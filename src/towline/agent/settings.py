@@ -23,6 +23,7 @@ ROOT_STATE_FOLDER = Path("/var/lib/towline-agent")
 MEBIBYTE = 1024 * 1024
 
 KubernetesMode = Literal["auto", "off"]
+Protocol = Literal["towline", "instadeploy", "pipeops-rest", "pipeops-ws"]
 
 _FOREIGN = frozenset({"TOKEN", "TOKEN_FILE", "CONFIG", "LOCAL_READ_TOKEN", "LOCAL_OPERATE_TOKEN"})
 """Variables with our prefix that are not settings: tokens, which no repr may show, and the place of the file itself."""
@@ -130,6 +131,28 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
             "Empty: the key lies in the state folder alone."
         ),
     ] = ""
+    protocol: Annotated[
+        Protocol,
+        Meta(
+            description="What the control plane speaks: `towline`, or that of an older system, `instadeploy`, "
+            "`pipeops-rest`, `pipeops-ws`. With one of these the names of its own agent are read beside ours: "
+            "SERVER_URL, AGENT_TOKEN, PIPEOPS_API_URL, PIPEOPS_TOKEN and so on; `server` and other names of ours win."
+        ),
+    ] = "towline"
+    protocol_file: Annotated[
+        Path | None,
+        Meta(
+            description="YAML file of the PipeOps agent. Empty: .pipeops-agent.yaml in the home folder, /etc/pipeops "
+            "or the working folder, for the protocols of that system."
+        ),
+    ] = None
+    protocol_token_file: Annotated[
+        Path | None,
+        Meta(
+            description="File with the token for an older system's control plane, read at each connect. Empty: what "
+            "its own agent reads, AGENT_SECRET_TOKEN, AGENT_TOKEN, PIPEOPS_TOKEN, PIPEOPS_API_TOKEN, or the YAML file."
+        ),
+    ] = None
     listen: Annotated[
         str,
         Meta(
@@ -207,7 +230,20 @@ def load(file: Path | None = None, environment: Mapping[str, str] | None = None,
     values.update(_from_file(_file_to_read(file, environment)))
     values.update(_from_environment(environment))
     values.update({name: value for name, value in overrides.items() if value is not None})
-    return AgentSettings(**values)
+    return AgentSettings(**{**_from_older(values, environment), **values})
+
+
+def _from_older(values: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Read what ours share with the settings of an older system's agent; those of ours win."""
+    protocol = _converted("protocol", values.get("protocol", "towline"), "--protocol")
+    if protocol == "towline":
+        return {}
+    from towline.agent.protocols import names
+
+    older = names.read(protocol, environment, values.get("protocol_file"))
+    found = {"server": older.server, "listen": older.listen, "log_level": older.log_level}
+    shared: dict[str, Any] = {name: value for name, value in found.items() if value}
+    return shared | ({"ca_file": _path(older.ca_file)} if older.ca_file else {})
 
 
 def _file_to_read(file: Path | None, environment: Mapping[str, str]) -> Path | None:
@@ -285,6 +321,13 @@ def _kubernetes_mode(value: Any) -> KubernetesMode:
     return mode
 
 
+def _protocol(value: Any) -> Protocol:
+    if value not in get_args(Protocol):
+        raise ValueError
+    protocol: Protocol = value
+    return protocol
+
+
 def _flag(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -315,6 +358,7 @@ _PARSERS: dict[Any, tuple[Callable[[Any], Any], str]] = {
     Path: (_path, "a path"),
     Path | None: (_optional_path, "a path"),
     KubernetesMode: (_kubernetes_mode, "auto or off"),
+    Protocol: (_protocol, f"one of {', '.join(get_args(Protocol))}"),
     str: (_text, "text"),
     bool: (_flag, "true or false"),
     int: (_whole, "a whole number above 0"),

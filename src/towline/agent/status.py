@@ -22,6 +22,8 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since the epoch."""
     last_error: str = ""
     reconnects: int = 0
+    protocol: str = "towline"
+    """What the control plane speaks; with another one the identity lies in a folder of its own."""
     standalone: bool = False
     """Whether it runs without a control plane, and needs none."""
 

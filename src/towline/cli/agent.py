@@ -70,15 +70,28 @@ def run(
     standalone: Annotated[
         bool, typer.Option("--standalone", help="Run without a control plane; listens on 127.0.0.1:8080 by itself.")
     ] = False,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            help="What the control plane speaks: towline, instadeploy, pipeops-rest or pipeops-ws; for the older ones "
+            "SERVER_URL, AGENT_TOKEN, PIPEOPS_API_URL, PIPEOPS_TOKEN and the like are read."
+        ),
+    ] = "",
+    protocol_file: Annotated[Path | None, typer.Option(help="YAML file of the PipeOps agent.")] = None,
     state_folder: StateFolder = None,
     config: SettingsFile = None,
 ) -> None:
     """Run the agent until it is stopped."""
-    settings = _settings(config, state_folder, listen=listen or None, standalone=standalone or None)
+    settings = _settings(
+        config, state_folder, listen=listen or None, standalone=standalone or None, protocol=protocol or None,
+        protocol_file=protocol_file.absolute() if protocol_file else None,
+    )  # fmt: skip
     environment = os.environ | {
         "TOWLINE_AGENT_STATE_FOLDER": str(settings.state_folder),
         "TOWLINE_AGENT_LISTEN": settings.listen,
         "TOWLINE_AGENT_STANDALONE": str(settings.standalone).lower(),
+        "TOWLINE_AGENT_PROTOCOL": settings.protocol,
+        **({"TOWLINE_AGENT_PROTOCOL_FILE": str(settings.protocol_file)} if settings.protocol_file else {}),
     }
     arguments = [sys.executable, "-m", "towline.agent", *([str(config.absolute())] if config else [])]
     # A process without the command line's modules needs half of the memory; the process id stays the same.
@@ -164,14 +177,16 @@ def _status(settings: "AgentSettings") -> dict[str, Any]:
     left = statuses.read(settings.state_folder)
     running = left is not None and statuses.is_running(left)
     alone = running and left is not None and left.standalone
+    protocol = left.protocol if running and left is not None else settings.protocol
     try:
-        identity = None if alone else Store(settings.state_folder).current
+        identity = None if alone else Store(_identity_folder(settings, protocol)).current
     except IdentityError as error:
         raise CliError(str(error)) from error
     return {
         "cluster": identity.cluster_name if identity else "",
         "agent": identity.agent_id if identity else "",
-        "servers": list(identity.server_urls) if identity else [],
+        "servers": list(identity.server_urls if identity else ()) or ([left.server] if left and left.server else []),
+        "protocol": protocol,
         "state_folder": str(settings.state_folder),
         "running": running,
         "standalone": alone,
@@ -179,6 +194,10 @@ def _status(settings: "AgentSettings") -> dict[str, Any]:
         "since": datetime.fromtimestamp(left.since, UTC).isoformat(timespec="seconds") if left else None,
         "last_error": left.last_error if left else "",
     }
+
+
+def _identity_folder(settings: "AgentSettings", protocol: str) -> Path:
+    return settings.state_folder if protocol == "towline" else settings.state_folder / protocol
 
 
 def _print_checks(checks: "list[Check]") -> None:

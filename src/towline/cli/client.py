@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode, urlsplit, urlunsplit
@@ -22,12 +24,16 @@ READ_TIMEOUT = 60.0
 """Seconds between two reads of an ordinary answer; followed streams have no such limit."""
 PAGE = 200
 MAX_MESSAGE_BYTES = 1024 * 1024
+KEY_BYTES = 16
+"""Of an idempotency key: two are never the same."""
+SEND_AGAIN_AFTER = (0.5, 2.0)
+"""Seconds; a server that is restarted answers again after a moment, and who waits at a terminal waits no longer."""
 
 
 class Client:
     """One signed-in user at one server. Close it after use."""
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, *, transport: httpx.BaseTransport | None = None) -> None:
         self.login = login
         self._trust = trust.context(login.authority) if login.url.startswith("https:") else None
         self._http = httpx.Client(
@@ -35,6 +41,7 @@ class Client:
             headers=_headers(login),
             timeout=httpx.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT),
             verify=self._trust if self._trust else True,
+            transport=transport,
         )
 
     def close(self) -> None:
@@ -46,11 +53,31 @@ class Client:
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         return self.call("POST", path, body={} if body is None else body, query=query)
 
-    def call(self, method: str, path: str, *, body: Any = None, query: dict[str, Any] | None = None) -> Any:
-        """Make one call and return its JSON; None for an empty answer. Raises: CliError."""
+    def call(
+        self, method: str, path: str, *, body: Any = None, query: dict[str, Any] | None = None, key: str = ""
+    ) -> Any:
+        """Make one call and return its JSON; None for an empty answer. Raises: CliError.
+
+        Args: key: under which it may be sent again without doing anything again.
+        """
+        headers = {"Idempotency-Key": key} if key else None
         with _reachable(self.login.url):
-            answer = self._http.request(method, path, json=body, params=_filled(query))
+            answer = self._http.request(method, path, json=body, params=_filled(query), headers=headers)
         return _result(answer, f"{method} /api/v1/{path}")
+
+    def post_once(self, path: str, body: Any) -> Any:
+        """POST what must not happen twice; sent again when the answer to it was lost. Raises: CliError."""
+        key = secrets.token_hex(KEY_BYTES)
+        was_sent = False
+        for pause in SEND_AGAIN_AFTER:
+            try:
+                return self.call("POST", path, body=body, key=key)
+            except CliError as error:
+                was_sent = was_sent or not isinstance(error.__cause__, httpx.ConnectError)
+                if error.code != AWAY or not was_sent:
+                    raise
+            time.sleep(pause)
+        return self.call("POST", path, body=body, key=key)
 
     def upload(self, path: str, content: bytes, media_type: str) -> Any:
         """PUT raw bytes and return the JSON of the answer."""

@@ -28,6 +28,7 @@ MODULES = {
     f"{_COMMANDS}account": "login logout whoami",
     f"{_COMMANDS}clusters": "clusters join-token",
     f"{_COMMANDS}manifest": "cluster",
+    f"{_COMMANDS}compat": "compat-token",
     f"{_COMMANDS}links": "link forward ssh",
     f"{_COMMANDS}deployments": "deploy diff deployments revisions rollback redeploy stop start restart scale "
     "remove prune adopt",
@@ -45,6 +46,7 @@ MODULES = {
     f"{_COMMANDS}access": "tokens users",
     f"{_COMMANDS}audit": "audit",
     f"{_COMMANDS}recordings": "recordings",
+    f"{_COMMANDS}older": "import",
     f"{_COMMANDS}completion": "completion",
     "towline.cli.up": "up",
     "towline.cli.server": "server",

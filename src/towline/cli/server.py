@@ -9,6 +9,7 @@ import typer
 from towline.cli.errors import FAILED, USAGE, CliError
 from towline.cli.options import confirm, secret
 from towline.cli.output import done, err
+from towline.cli.standing import stand_in
 
 if TYPE_CHECKING:
     from towline.control.server import Running
@@ -37,7 +38,7 @@ def run(config: ConfigFile = None, data_folder: DataFolder = None) -> None:
     from towline.control.errors import StartupError
 
     try:
-        server.run(settings(config, data_folder), ready=show_setup)
+        server.run(settings(config, data_folder), ready=show_setup, stand_ins=stand_in)
     except StartupError as error:
         raise CliError(str(error)) from error
 

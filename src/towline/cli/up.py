@@ -19,6 +19,7 @@ from towline.aio.backoff import Backoff
 from towline.aio.tasks import TaskOwner
 from towline.cli.errors import CliError
 from towline.cli.output import done, err
+from towline.cli.standing import stand_in
 
 if TYPE_CHECKING:
     from towline.control.server import Running
@@ -63,7 +64,7 @@ async def _run(settings: "Settings", agent: "LocalAgent") -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serving(settings) as running:
+    async with serving(settings, stand_ins=stand_in) as running:
         _welcome(running)
         async with TaskOwner("up") as tasks:
             tasks.spawn("agent", agent.keep_running(running))

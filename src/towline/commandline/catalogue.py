@@ -8,7 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from towline.commandline.flags import Flag, Takes
+from towline.commandline.hosted_verbs import HOSTED
 from towline.commandline.plan import Level
+from towline.commandline.verbs import (
+    ALL_NAMESPACES,
+    DRY_RUN,
+    FIELDS,
+    NAMESPACE,
+    NO_HEADERS,
+    SELECTOR,
+    STDIN,
+    TIMEOUT,
+    Verb,
+)
 
 _TEXT, _NUMBER, _DURATION, _CHOICE = Takes.TEXT, Takes.NUMBER, Takes.DURATION, Takes.CHOICE
 
@@ -16,38 +28,15 @@ OUTPUTS = ("json", "yaml", "wide", "name")
 """Forms that `get` prints besides its table; `jsonpath=…` and `custom-columns=…` are read apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """One verb. `name` may be two words."""
-
-    name: str
-    usage: str
-    """What stands behind the verb, flags left out."""
-    words: str
-    """What it does, for the reference."""
-    flags: tuple[Flag, ...] = ()
-    writes: bool = False
-    level: Level = Level.SEE
-
-
 # -- kubectl -----------------------------------------------------------------------------------
 
-_NAMESPACE = Flag("namespace", "n", _TEXT, "the namespace, instead of the run's own")
-_ALL_NAMESPACES = Flag("all-namespaces", "A", words="all namespaces; for added kinds: those of the whole cluster")
-_SELECTOR = Flag("selector", "l", _TEXT, "labels that objects must have")
-_FIELDS = Flag("field-selector", "", _TEXT, "fields that objects must have")
-_NO_HEADERS = Flag("no-headers", words="no line of column names")
-_STDIN = Flag("filename", "f", _TEXT, "`-`: the manifest of standard input; nothing else is read")
-_DRY_RUN = Flag("dry-run", "", _CHOICE, "only ask the API server what would happen", ("server", "none"), "server")
-_TIMEOUT = Flag("timeout", "", _DURATION, "give up after this long; 0: never before the run's own limit")
-
 _DELETE = (
-    _NAMESPACE,
-    _SELECTOR,
-    _FIELDS,
-    _STDIN,
-    _DRY_RUN,
-    _TIMEOUT,
+    NAMESPACE,
+    SELECTOR,
+    FIELDS,
+    STDIN,
+    DRY_RUN,
+    TIMEOUT,
     Flag("all", words="all objects of the kinds, in the namespace"),
     Flag("cascade", "", _CHOICE, "what becomes of dependents", ("background", "foreground", "orphan"), "background"),
     Flag("grace-period", "", _NUMBER, "seconds that pods have to end"),
@@ -62,12 +51,12 @@ _DRAIN = (
     Flag("force", words="evict pods that no controller makes anew"),
     Flag("grace-period", "", _NUMBER, "seconds that pods have to end; -1: their own"),
     Flag("pod-selector", "", _TEXT, "labels of the pods to evict"),
-    _TIMEOUT,
-    _DRY_RUN,
+    TIMEOUT,
+    DRY_RUN,
 )
 _LOGS = (
-    _NAMESPACE,
-    _SELECTOR,
+    NAMESPACE,
+    SELECTOR,
     Flag("follow", "f", words="go on with what is written later"),
     Flag("container", "c", _TEXT, "the container; needed where a pod has several and no default"),
     Flag("all-containers", words="all containers of the pods"),
@@ -79,30 +68,31 @@ _LOGS = (
     Flag("prefix", words="with pod and container before each line"),
     Flag("limit-bytes", "", _NUMBER, "most bytes of each log"),
 )
-_ROLLOUT = (_NAMESPACE,)
+_ROLLOUT = (NAMESPACE,)
 
 KUBECTL = (
     Verb(
         "get", "KIND[,KIND] [NAME…] | KIND/NAME…", "Show objects as a table of the API server, or whole.",
         (
-            _NAMESPACE, _ALL_NAMESPACES, _SELECTOR, _FIELDS, _NO_HEADERS,
+            NAMESPACE, ALL_NAMESPACES, SELECTOR, FIELDS, NO_HEADERS,
             Flag("output", "o", _TEXT, "json, yaml, wide, name, jsonpath=TEMPLATE or custom-columns=SPEC"),
             Flag("show-labels", words="a column with the labels"),
             Flag("show-kind", words="the kind before each name"),
             Flag("ignore-not-found", words="what is not there is no error"),
             Flag("sort-by", "", _TEXT, "a path to sort by, like .metadata.name"),
+            Flag("watch", "w", words="go on with a row for each change, of one kind or one object"),
             Flag("label-columns", "L", _TEXT, "columns with the values of labels", many=True),
         ),
     ),
     Verb(
         "describe", "KIND [NAME…] | KIND/NAME…", "Tell about objects, with their events.",
-        (_NAMESPACE, _ALL_NAMESPACES, _SELECTOR, Flag("show-events", words="with events (the default)")),
+        (NAMESPACE, ALL_NAMESPACES, SELECTOR, Flag("show-events", words="with events (the default)")),
     ),
     Verb("logs", "POD [CONTAINER] | KIND/NAME", "Show what containers wrote.", _LOGS, level=Level.OPERATE),
     Verb(
         "top", "nodes|pods [NAME]", "Show the use of CPU and memory, where a metrics server tells it.",
         (
-            _NAMESPACE, _ALL_NAMESPACES, _SELECTOR, _NO_HEADERS,
+            NAMESPACE, ALL_NAMESPACES, SELECTOR, NO_HEADERS,
             Flag("containers", words="container by container"),
             Flag("sort-by", "", _CHOICE, "the column to sort by", ("cpu", "memory")),
         ),
@@ -110,7 +100,7 @@ KUBECTL = (
     Verb(
         "apply", "-f -", "Apply the manifest of standard input on the server's side, as field manager `towline`.",
         (
-            _NAMESPACE, _STDIN, _DRY_RUN,
+            NAMESPACE, STDIN, DRY_RUN,
             Flag("server-side", words="always so; taken for those who are used to it"),
             Flag("force-conflicts", words="take fields over from other managers"),
             Flag("output", "o", _CHOICE, "print the names alone", ("name",)),
@@ -121,7 +111,7 @@ KUBECTL = (
     Verb(
         "scale", "KIND NAME… | KIND/NAME… --replicas N", "Set how many pods a workload has.",
         (
-            _NAMESPACE, _SELECTOR, _DRY_RUN,
+            NAMESPACE, SELECTOR, DRY_RUN,
             Flag("replicas", "", _NUMBER, "how many; needed"),
             Flag("current-replicas", "", _NUMBER, "only where it has so many now"),
         ),
@@ -130,7 +120,7 @@ KUBECTL = (
     Verb(
         "rollout status", "KIND/NAME…", "Follow a roll-out to its end.",
         (
-            *_ROLLOUT, _TIMEOUT,
+            *_ROLLOUT, TIMEOUT,
             Flag("watch", "w", words="wait for its end (the default)"),
             Flag("revision", "", _NUMBER, "the revision that must be the one that rolls out"),
         ),
@@ -144,12 +134,13 @@ KUBECTL = (
     Verb("rollout resume", "deployment/NAME…", "Let roll-outs of a deployment go on.", _ROLLOUT, True),
     Verb(
         "rollout undo", "KIND/NAME…", "Put an earlier revision of a workload back.",
-        (*_ROLLOUT, _DRY_RUN, Flag("to-revision", "", _NUMBER, "which; the one before when left out")),
+        (*_ROLLOUT, DRY_RUN, Flag("to-revision", "", _NUMBER, "which; the one before when left out")),
         writes=True,
     ),
-    Verb("cordon", "NODE…", "Take no new pods on a node.", (_SELECTOR, _DRY_RUN), True),
-    Verb("uncordon", "NODE…", "Take pods on a node again.", (_SELECTOR, _DRY_RUN), True),
+    Verb("cordon", "NODE…", "Take no new pods on a node.", (SELECTOR, DRY_RUN), True),
+    Verb("uncordon", "NODE…", "Take pods on a node again.", (SELECTOR, DRY_RUN), True),
     Verb("drain", "NODE…", "Cordon nodes and evict their pods, within their disruption budgets.", _DRAIN, True),
+    *HOSTED,
 )  # fmt: skip
 
 _IDENTITY = "a command runs as whoever asks for it, by Towline's roles"
@@ -163,8 +154,6 @@ KUBECTL_REFUSED = {
     **dict.fromkeys(("cache-dir", "profile", "profile-output", "kustomize", "k", "template", "log-file"), _FILES),
     "H": "hosts are named by Towline's own --selector",
     "field-manager": "the manager is always `towline`",
-    "watch": "get does not follow; use `rollout status`, `logs --follow`, or kubectl by `towline kubeconfig`",
-    "w": "get does not follow; use `rollout status`, `logs --follow`, or kubectl by `towline kubeconfig`",
     "recursive": _FILES,
     "R": _FILES,
     "disable-eviction": "drain keeps to disruption budgets",
@@ -172,11 +161,8 @@ KUBECTL_REFUSED = {
 _OWN_KUBECTL = "use your own kubectl, by `towline kubeconfig`"
 KUBECTL_ELSEWHERE = {
     **dict.fromkeys(("exec", "attach", "port-forward", "proxy", "cp", "edit", "run", "debug"), _OWN_KUBECTL),
-    **dict.fromkeys(("config", "plugin", "kustomize", "diff", "wait", "patch", "create", "replace"), _OWN_KUBECTL),
-    **dict.fromkeys(("expose", "set", "label", "annotate", "taint", "autoscale", "auth", "explain"), _OWN_KUBECTL),
-    **dict.fromkeys(
-        ("api-resources", "api-versions", "cluster-info", "certificate", "events", "version"), _OWN_KUBECTL
-    ),
+    **dict.fromkeys(("config", "plugin", "kustomize", "diff", "expose", "set", "autoscale"), _OWN_KUBECTL),
+    "certificate": _OWN_KUBECTL,
 }
 
 # -- docker ------------------------------------------------------------------------------------

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from towline.commandline.catalogue import Verb
 from towline.commandline.errors import BadCommand
 from towline.commandline.flags import Parsed, shown
 from towline.commandline.plan import Plan
+from towline.commandline.verbs import Verb
 from towline.compose import names
 from towline.compose.errors import NameRefused
 from towline.kube.access import AccessTuple

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-from towline.commandline import manifests, resources
-from towline.commandline.catalogue import OUTPUTS, Verb
+from towline.commandline import hosted, manifests, resources
+from towline.commandline.catalogue import OUTPUTS
 from towline.commandline.errors import BadCommand
 from towline.commandline.flags import Parsed, shown
+from towline.commandline.naming import (
+    MOST_NAMES,
+    Made,
+    checked_name,
+    readings,
+    requests,
+    require_kinds,
+    slashed,
+    targets,
+    touch,
+)
 from towline.commandline.plan import Plan, Target
-from towline.commandline.resources import BY_NAME, Resource
+from towline.commandline.resources import BY_NAME
+from towline.commandline.verbs import Verb
 from towline.kube.access import AccessTuple
 
-NAME = re.compile(r"[a-z0-9A-Z](?:[-a-z0-9A-Z.:_]{0,251}[a-z0-9A-Z])?")
-"""What stands in a path as a name; RBAC's own hold colons. Source: Kubernetes, "Object Names and IDs"."""
-MOST_NAMES = 100
-"""Names of one command: more are chosen by a selector."""
 MOST_REPLICAS = 10_000
 SELECTOR_CHARACTERS = 1_000
 """Of a selector: as the API server takes them without complaint."""
@@ -44,11 +51,9 @@ def plan(verb: Verb, parsed: Parsed, masked: tuple[str, ...], *, stdin: str, nam
             raise BadCommand(f"--{name} has at most {SELECTOR_CHARACTERS} characters")
     writes = verb.writes and parsed.text("dry-run", "none") == "none"
     given = {"parsed": parsed, "masked": masked, "namespace": where, "writes": writes, "level": verb.level}
+    given["hosted"] = verb.hosted
     made = _PLANS[verb.name](verb, parsed, where, stdin)
     return Plan(program="kubectl", verb=verb.name, **{"follows": False, **given, **made})
-
-
-Made = dict[str, Any]
 
 
 def _where(parsed: Parsed, namespace: str) -> str:
@@ -63,83 +68,6 @@ def _where(parsed: Parsed, namespace: str) -> str:
     return where
 
 
-# -- kinds and names ---------------------------------------------------------------------------
-
-
-def targets(parsed: Parsed, *, needs_name: bool = False) -> tuple[Target, ...]:
-    """Read `KIND NAME…`, `KIND,KIND` and `KIND/NAME…`. Raises: BadCommand."""
-    words, wide = parsed.words, parsed.has("all-namespaces")
-    if not words:
-        raise BadCommand("name a kind, like `pods`, or KIND/NAME")
-    if any("/" in word for word in words):
-        found = [_slashed(word, wide) for word in words]
-    else:
-        kinds = _kinds(words[0], wide)
-        names = tuple(_name(word) for word in words[1:])
-        if names and len(kinds) > 1:
-            raise BadCommand("names stand behind one kind, or as KIND/NAME")
-        found = [Target(kind, names) for kind in kinds]
-    named = sum(len(each.names) for each in found)
-    if named > MOST_NAMES:
-        raise BadCommand(f"a command names at most {MOST_NAMES} objects")
-    if named and (parsed.is_given("selector") or parsed.is_given("field-selector")):
-        raise BadCommand("names and selectors exclude each other")
-    if needs_name and not named and not parsed.text("selector"):
-        raise BadCommand("name the object, as KIND/NAME")
-    if named and wide and any(each.resource.namespaced for each in found):
-        raise BadCommand("an object with a name is in one namespace: --all-namespaces cannot stand beside it")
-    return tuple(found)
-
-
-def _slashed(word: str, wide: bool) -> Target:
-    kind, slash, name = word.partition("/")
-    if not slash:
-        raise BadCommand("either all arguments are KIND/NAME, or the first is a kind and the others are names")
-    return Target(resources.find(kind, cluster_wide=wide), (_name(name),))
-
-
-def _kinds(text: str, wide: bool) -> tuple[Resource, ...]:
-    words: Iterable[str] = text.split(",")
-    found = {}
-    for word in words:
-        for each in resources.ALL if word == "all" else (word,):
-            kind = resources.find(each, cluster_wide=wide)
-            found[kind.group, kind.name] = kind
-    return tuple(found.values())
-
-
-def _name(text: str) -> str:
-    if NAME.fullmatch(text) is None:
-        raise BadCommand(f"{shown(text)} is no name of an object")
-    return text
-
-
-def touch(verb: str, resource: Resource, namespace: str, name: str = "", subresource: str = "") -> AccessTuple:
-    """Return the request that a verb makes to a kind of object."""
-    where = namespace if resource.namespaced else ""
-    return AccessTuple(verb, resource.group, resource.version, resource.name, subresource, where, name)
-
-
-def _reading(found: Iterable[Target], namespace: str) -> tuple[AccessTuple, ...]:
-    return tuple(
-        touch("get" if name else "list", each.resource, namespace, name)
-        for each in found
-        for name in (each.names or ("",))
-    )
-
-
-def _each(verb: str, found: Iterable[Target], namespace: str, subresource: str = "") -> tuple[AccessTuple, ...]:
-    return tuple(
-        touch(verb, each.resource, namespace, name, subresource) for each in found for name in (each.names or ("",))
-    )
-
-
-def _only(found: Iterable[Target], kinds: Sequence[str], verb: Verb) -> None:
-    for each in found:
-        if each.resource.name not in kinds:
-            raise BadCommand(f"kubectl {verb.name} is for {', '.join(kinds)}, not for {each.resource.name}")
-
-
 # -- verb by verb ------------------------------------------------------------------------------
 
 
@@ -149,12 +77,17 @@ def _get(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     if output and output not in OUTPUTS and not (form in ("jsonpath", "custom-columns") and equals and more):
         raise BadCommand("--output is json, yaml, wide, name, jsonpath=TEMPLATE or custom-columns=SPEC")
     found = targets(parsed)
-    return {"targets": found, "touches": _reading(found, where)}
+    touches = readings(found, where)
+    if not parsed.has("watch"):
+        return {"targets": found, "touches": touches}
+    if len(found) != 1 or len(found[0].names) > 1 or output not in ("", "wide") or parsed.is_given("sort-by"):
+        raise BadCommand("--watch is for one kind or one object, as a table that is not sorted")
+    return {"targets": found, "touches": (*touches, *requests("watch", found, where)), "follows": True}
 
 
 def _describe(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     found = targets(parsed)
-    touches = list(_reading(found, where))
+    touches = list(readings(found, where))
     if parsed.text("show-events", "true") == "true":
         scopes = {where if each.resource.namespaced else where and OF_CLUSTER for each in found}
         touches += [touch("list", EVENTS, scope) for scope in sorted(scopes)]
@@ -178,8 +111,8 @@ def _logs(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     if len(parsed.words) == 2 and parsed.is_given("container"):
         raise BadCommand("the container is named twice")
     one = parsed.words[0]
-    target = _slashed(one, wide=False) if "/" in one else Target(PODS, (_name(one),))
-    _only((target,), resources.HAS_PODS, verb)
+    target = slashed(one, wide=False) if "/" in one else Target(PODS, (checked_name(one),))
+    require_kinds((target,), resources.HAS_PODS, verb)
     name = target.names[0]
     if target.resource is PODS:
         touches = (touch("get", PODS, where, name), touch("get", PODS, where, name, "log"))
@@ -193,7 +126,7 @@ def _top(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     if not 1 <= len(parsed.words) <= 2:
         raise BadCommand("kubectl top takes `nodes` or `pods`, and at most one name")
     kind = resources.find(parsed.words[0])
-    name = _name(parsed.words[1]) if len(parsed.words) == 2 else ""
+    name = checked_name(parsed.words[1]) if len(parsed.words) == 2 else ""
     names = (name,) if name else ()
     reads = "get" if name else "list"
     touches: tuple[AccessTuple, ...]
@@ -231,9 +164,9 @@ def _delete(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
         raise BadCommand("names and --all exclude each other")
     if not named and not many:
         raise BadCommand("say which objects to delete: by name, by --selector, or --all")
-    asked = [one for each in ("delete", *reads) for one in _each(each, chosen, where)]
+    asked = [one for each in ("delete", *reads) for one in requests(each, chosen, where)]
     if not named:
-        asked += _reading(chosen, where)
+        asked += readings(chosen, where)
     return {"targets": chosen, "touches": tuple(asked)}
 
 
@@ -241,18 +174,18 @@ def _scale(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     if not 0 <= parsed.number("replicas", -1) <= MOST_REPLICAS:
         raise BadCommand(f"--replicas is needed, from 0 to {MOST_REPLICAS}")
     found = targets(parsed, needs_name=True)
-    _only(found, SCALABLE, verb)
-    touches = [*_each("patch", found, where, "scale"), *_each("get", found, where, "scale")]
+    require_kinds(found, SCALABLE, verb)
+    touches = [*requests("patch", found, where, "scale"), *requests("get", found, where, "scale")]
     if parsed.is_given("selector"):
-        touches += _reading(found, where)
+        touches += readings(found, where)
     return {"targets": found, "touches": tuple(touches)}
 
 
 def _rollout(*verbs: str, kinds: Sequence[str] = WORKLOADS, revisions: bool = False) -> Callable[..., Made]:
     def make(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
         found = targets(parsed, needs_name=True)
-        _only(found, kinds, verb)
-        touches = [each for name in verbs for each in _each(name, found, where)]
+        require_kinds(found, kinds, verb)
+        touches = [each for name in verbs for each in requests(name, found, where)]
         if revisions:
             names = {"replicasets" if each.resource.name == "deployments" else "controllerrevisions" for each in found}
             touches += [touch("list", BY_NAME[name], where) for name in sorted(names)]
@@ -263,7 +196,7 @@ def _rollout(*verbs: str, kinds: Sequence[str] = WORKLOADS, revisions: bool = Fa
 
 
 def _nodes(parsed: Parsed) -> Target:
-    names = tuple(_name(word.removeprefix("node/").removeprefix("nodes/")) for word in parsed.words)
+    names = tuple(checked_name(word.removeprefix("node/").removeprefix("nodes/")) for word in parsed.words)
     if bool(names) == parsed.is_given("selector"):
         raise BadCommand("name the nodes, or choose them by --selector")
     if len(names) > MOST_NAMES:
@@ -273,9 +206,9 @@ def _nodes(parsed: Parsed) -> Target:
 
 def _cordon(verb: Verb, parsed: Parsed, where: str, stdin: str) -> Made:
     found = (_nodes(parsed),)
-    touches = [*_each("get", found, ""), *_each("patch", found, "")]
+    touches = [*requests("get", found, ""), *requests("patch", found, "")]
     if parsed.is_given("selector"):
-        touches += _reading(found, "")
+        touches += readings(found, "")
     return {"targets": found, "touches": tuple(touches), "namespace": ""}
 
 
@@ -302,4 +235,5 @@ _PLANS: dict[str, Callable[[Verb, Parsed, str, str], Made]] = {
     "cordon": _cordon,
     "uncordon": _cordon,
     "drain": _drain,
+    **hosted.PLANS,
 }

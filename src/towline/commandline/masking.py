@@ -17,6 +17,8 @@ _SECRET_FLAGS = frozenset({"token", "password", "username", "client-key", "from-
 _SECRET_NAME = re.compile(r"(?i)(pass(word|wd|phrase)?|token|secret|api[-_.]?key|credential|private[-_.]?key|bearer)")
 _LOGIN = re.compile(r"(?P<begin>[a-z][a-z0-9+.-]*://)[^/@\s]+@", re.IGNORECASE)
 _PAIR = re.compile(r"(?P<name>[\w.-]{1,100})(?P<sign>=|:\s*)(?P<value>.+)", re.DOTALL)
+_OBJECT = re.compile(r"\{\s*\"")
+"""Begin of a JSON object: what is in it is not taken apart."""
 _BEARER = re.compile(r"(?i)(bearer\s+)\S+")
 
 
@@ -36,6 +38,9 @@ def mask(arguments: Sequence[str]) -> tuple[str, ...]:
 
 def _masked(argument: str) -> str:
     text = _BEARER.sub(rf"\g<1>{MASK}", _LOGIN.sub(rf"\g<begin>{MASK}@", argument))
+    begin = _OBJECT.search(text)
+    if begin is not None and _SECRET_NAME.search(text, begin.end()):
+        return f"{text[: begin.start()]}{MASK}"
     dashes = text[: len(text) - len(text.lstrip("-"))]
     pair = _PAIR.fullmatch(text[len(dashes) :])
     if pair is not None and (_SECRET_NAME.search(pair["name"]) or (dashes and _is_secret(pair["name"]))):

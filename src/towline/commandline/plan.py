@@ -67,6 +67,8 @@ class Plan:
     """Of kubectl; empty for all of them."""
     project: str = ""
     """Of compose."""
+    hosted: bool = False
+    """Done by the host's own `kubectl`, where the local policy lists the verb."""
 
     def covers(self, asked: AccessTuple) -> bool:
         """Tell whether a request is one of those that were announced, and so were decided about."""

@@ -24,6 +24,8 @@ _TEMPLATES = {
     "CronJob": ("spec", "jobTemplate", "spec", "template"),
 }
 """Where the pod is in each kind that makes pods."""
+KINDS = frozenset(_TEMPLATES)
+"""Built-in kinds that run containers."""
 _CONTAINERS = ("initContainers", "containers", "ephemeralContainers")
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from towline.commandline import docker, flags, kubectl, masking
-from towline.commandline.catalogue import PROGRAMS, Program, Verb
+from towline.commandline.catalogue import PROGRAMS, Program
 from towline.commandline.errors import BadCommand
 from towline.commandline.plan import Plan
+from towline.commandline.verbs import Verb
 from towline.wire import orders
 
 

@@ -166,6 +166,10 @@ class Compose:
             self._command("ps", "--quiet") if self.dialect.is_v1 else self._command("ps", "--all", "--format", "json")
         )
 
+    def ps_table(self) -> list[str]:
+        """List the project's containers as a table for people."""
+        return self._command("ps", *([] if self.dialect.is_v1 else ["--all"]))
+
     def _command(self, *arguments: str, services: Sequence[str] = (), progress: bool = False) -> list[str]:
         command = list(self.dialect.program)
         if progress and self.dialect.has_json_progress:

@@ -7,7 +7,7 @@ Source: docs.docker.com, Compose file reference, "Interpolation".
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from towline.compose.document import Document, KeyPath
@@ -72,6 +72,11 @@ def uses(document: Document) -> tuple[Use, ...]:
         except TemplateError:
             continue  # reported by `interpolate`, with its line
     return tuple(found)
+
+
+def variables(text: str) -> tuple[Variable, ...]:
+    """Every variable that a text uses, those nested in defaults too. Raises: TemplateError."""
+    return tuple(_variables(text, 0))
 
 
 def texts(data: Any, path: KeyPath = ()) -> Iterator[tuple[KeyPath, str]]:
@@ -150,6 +155,39 @@ class _Interpolation:
 def substitute(text: str, values: Mapping[str, str], nesting: int = 0) -> str:
     """Replace the variables of one text."""
     return "".join(part if isinstance(part, str) else _valued(part, values, nesting) for part in _parts(text, nesting))
+
+
+def settle(text: str, values: Mapping[str, str], nesting: int = 0) -> str:
+    """Put the known values in for good and leave every other variable to whoever reads the file next.
+
+    Returns: a text that Compose reads once more: dollar signs of values and literals are doubled.
+    Raises: TemplateError: not valid interpolation, or a value with a brace would have to stand inside a default.
+    MissingVariable: a required variable is known to be empty.
+    """
+    return "".join(
+        part.replace("$", "$$") if isinstance(part, str) else _settled(part, values, nesting)
+        for part in _parts(text, nesting)
+    )
+
+
+def _settled(variable: Variable, values: Mapping[str, str], nesting: int) -> str:
+    if variable.name in values:
+        if not _falls_back(variable, values[variable.name]):
+            return _valued(replace(variable, argument=""), values, nesting).replace("$", "$$")
+        if variable.is_required:
+            raise MissingVariable(f"the variable {variable.name} is required")
+        return settle(variable.argument, values, nesting + 1)
+    argument = settle(variable.argument, values, nesting + 1)
+    braced = f"{{{variable.name}{variable.operator}{argument}}}"
+    if _closing(braced, 0) != len(braced) - 1:
+        raise TemplateError
+    return f"${braced}"
+
+
+def _falls_back(variable: Variable, value: str) -> bool:
+    """Tell whether the argument stands in for a variable that has a value."""
+    present = bool(value) if variable.operator.startswith(":") else True
+    return present if variable.operator.endswith("+") else bool(variable.operator) and not present
 
 
 def _valued(variable: Variable, values: Mapping[str, str], nesting: int) -> str:

@@ -7,11 +7,12 @@ background loops, itself in `ControlPlane.features`. No rules live here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import cache
 from typing import Protocol
 
 from fastapi import APIRouter, FastAPI
-from starlette.routing import BaseRoute
+from starlette.routing import BaseRoute, Host
 
 from towline import __version__
 from towline.aio.clock import REAL_CLOCK, Clock
@@ -40,6 +41,7 @@ from towline.control.kubernetes.inventory_wiring import intake_of
 from towline.control.kubernetes.service import KubernetesAccess
 from towline.control.metrics import Metrics
 from towline.control.pg_notify import PgNotify
+from towline.control.protocols.feature import Protocols
 from towline.control.published import PublishedRoutes
 from towline.control.recordings.service import Recordings
 from towline.control.registries.service import RegistryService
@@ -87,6 +89,7 @@ class ControlPlane:
         """That the edge listens on; the settings may have asked for any."""
         self.retention = Retention(self)
         self.fleet = Fleet(self)
+        self.protocols = Protocols(self)
         self.kube_intake = intake_of(self)
         self.kube_inventory = KubernetesInventory(db, clock=clock)
         self.usage = UsageFeature(self)
@@ -108,8 +111,9 @@ class ControlPlane:
         self.alerts = AlertsFeature(self)
         self.commands = CommandsFeature(self)
         self.features: list[Feature] = [
-            self.tls, self.kube_intake, self.usage, self.recordings, self.fleet, self.deployments, self.gateway,
-            self.published, self.kubernetes, self.certificates, self.alerts, self.commands, self.retention,
+            self.tls, self.kube_intake, self.usage, self.recordings, self.fleet, self.protocols, self.deployments,
+            self.gateway, self.published, self.kubernetes, self.certificates, self.alerts, self.commands,
+            self.retention,
         ]  # fmt: skip
         if not db.is_sqlite:
             self.features.insert(0, PgNotify(db, bus, clock=clock))
@@ -140,11 +144,12 @@ class ControlPlane:
             await feature.start()
 
     async def stop(self) -> None:
-        """End what `start` began."""
-        self.begin_drain()
-        for feature in reversed(self.features):
-            await feature.stop()
-        await self.tasks.close()
+        """End what `start` began. Raises: what the last failing feature raised, after all were stopped."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self.tasks.close)
+            for feature in self.features:
+                stack.push_async_callback(feature.stop)
+            self.begin_drain()
 
 
 def routers() -> Sequence[APIRouter]:
@@ -167,6 +172,10 @@ def routers() -> Sequence[APIRouter]:
     from towline.control.kubernetes.manifest_api import router as manifests
     from towline.control.kubernetes.tokens_api import router as kubernetes_tokens
     from towline.control.links.api import router as links
+    from towline.control.protocols.api import router as protocols
+    from towline.control.protocols.instadeploy.api import router as instadeploy
+    from towline.control.protocols.pipeops.rest_api import router as pipeops_rest
+    from towline.control.protocols.pipeops.routes_api import router as pipeops_routes
     from towline.control.recordings.api import router as recordings
     from towline.control.registries.api import router as registries
     from towline.control.routes.api import router as routes
@@ -180,6 +189,10 @@ def routers() -> Sequence[APIRouter]:
         access,
         users,
         agents,
+        pipeops_rest,
+        protocols,
+        instadeploy,
+        pipeops_routes,
         clusters,
         kubernetes,
         kubernetes_inventory,
@@ -221,6 +234,7 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.kubernetes.join_pages import router as join_kubernetes
     from towline.control.kubernetes.object_pages import router as kubernetes_objects
     from towline.control.kubernetes.pages import router as kubernetes
+    from towline.control.protocols.pages import router as older_agents
     from towline.control.recordings.pages import router as recordings
     from towline.control.routes.cluster_pages import router as cluster_routes
     from towline.control.routes.pages import router as routes
@@ -230,11 +244,12 @@ def pages() -> Sequence[APIRouter]:
     from towline.control.usage.pages import router as usage
     from towline.control.web import router as static
 
-    # The dialog of Kubernetes has a fixed address below one that ends in a token.
+    # The dialogs of Kubernetes and of older agents have fixed addresses below one that ends in a token.
     return (
         static,
         access,
         join_kubernetes,
+        older_agents,
         clusters,
         kubernetes,
         usage,
@@ -275,6 +290,10 @@ def create_app(control: ControlPlane) -> FastAPI:
     declaring = (app.router, *routers(), *pages())
     if undeclared := [route for each in declaring for route in undeclared_routes(each.routes)]:
         raise StartupError(f"routes without a declared permission: {', '.join(undeclared)}")
+    if control.settings.instadeploy_host:
+        from towline.control.protocols.instadeploy import rest
+
+        app.router.routes.append(Host(control.settings.instadeploy_host, rest.create(control)))
     app.router.routes.extend(_included(body_bytes))
     return app
 

@@ -10,7 +10,7 @@ from typing import Literal, NewType
 Kind = Literal[
     "org", "usr", "ses", "tok", "grt", "tck", "aud",
     "clu", "agt", "jtk", "key", "dep", "rev", "job", "reg", "bun", "sec", "req", "evt", "rec",
-    "rte", "dom", "crt", "ord", "alr", "chn", "msg", "sil", "cmd", "run",
+    "rte", "dom", "crt", "ord", "alr", "chn", "msg", "sil", "cmd", "run", "ctk",
 ]  # fmt: skip
 
 OrgId = NewType("OrgId", str)

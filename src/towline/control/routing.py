@@ -7,7 +7,7 @@ On the hot path: dictionaries only, no database, no waiting.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from towline.control.kubernetes.addresses import PATHS
@@ -27,9 +27,13 @@ Published = Callable[[str, bytes], Route | None]
 class ServerRouter:
     """Implements `gateway.interfaces.Router`."""
 
-    def __init__(self, published: Published, clusters: Later, *, cluster_hosts: str = "") -> None:
+    def __init__(
+        self, published: Published, clusters: Later, *, cluster_hosts: str = "", links: Collection[bytes] = ()
+    ) -> None:
+        """`links` are the paths at which agents of older systems begin theirs."""
         self._published = published
         self._clusters = clusters
+        self._links = frozenset((LINK_PATH, *links))
         self._cluster_hosts = f".{cluster_hosts}" if cluster_hosts else None
 
     def route(self, head: RequestHead, peer: Peer) -> Route:
@@ -39,7 +43,7 @@ class ServerRouter:
             return found
         if head.target.startswith(PATHS) or (self._cluster_hosts and head.host.endswith(self._cluster_hosts)):
             return self._clusters
-        if head.path == LINK_PATH:
+        if head.path in self._links:
             return _LINK
         return _STRAY if is_stray_kubernetes(head.path) else _API
 
@@ -51,10 +55,12 @@ class TunnelDoor(Protocol):
 
 
 class LinkHandover:
-    """Implements `gateway.interfaces.LinkAcceptor` for the tunnel's door."""
+    """Implements `gateway.interfaces.LinkAcceptor`: the tunnel's door, and those of older protocols by their paths."""
 
-    def __init__(self, door: TunnelDoor) -> None:
+    def __init__(self, door: TunnelDoor, others: Mapping[bytes, TunnelDoor]) -> None:
         self._door = door
+        self._others = others
 
     def accept(self, transport: asyncio.Transport, head_bytes: bytes, peer: Peer) -> None:
-        self._door.accept(transport, head_bytes, peer.address)
+        path = head_bytes.split(b" ", 2)[1].partition(b"?")[0]
+        self._others.get(path, self._door).accept(transport, head_bytes, peer.address)

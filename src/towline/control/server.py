@@ -29,6 +29,8 @@ from towline.control.errors import StartupError
 from towline.control.logging import get_logger
 from towline.control.opening import opened
 from towline.control.plain_http import plain_edge
+from towline.control.protocols.instadeploy.place import Place
+from towline.control.protocols.standins import MakesStandIns
 from towline.control.routes.raw import RawRoutes
 from towline.control.routing import LinkHandover, ServerRouter
 from towline.control.settings import Settings
@@ -70,14 +72,18 @@ Ready = Callable[[Running], Awaitable[None] | None]
 
 
 @contextlib.asynccontextmanager
-async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> AsyncIterator[Running]:
+async def serving(
+    settings: Settings, *, options: EdgeOptions | None = None, stand_ins: MakesStandIns | None = None
+) -> AsyncIterator[Running]:
     """Hold a running server; leaving the block drains and stops it.
 
-    Args: options: limits of the edge; from the settings when not given.
+    Args: options: limits of the edge; from the settings when not given. stand_ins: makes who does what older agents
+    cannot; without it their clusters have no more than they say themselves.
     Raises: StartupError: why it cannot start, in one line.
     """
     async with contextlib.AsyncExitStack() as stack:
         control = await stack.enter_async_context(opened(settings))
+        control.protocols.stand_ins = stand_ins
         owner = await stack.enter_async_context(TaskOwner("edge"))
         api = ApiServer(create_app(control), _socket_path(settings, stack))
         raw = RawRoutes(control.gateway.registry, control.bus, control.certificates.handshakes, settings.tcp_ports)
@@ -86,12 +92,15 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
             options or edge_options(settings),
             router=ChallengesFirst(
                 ServerRouter(
-                    control.gateway.registry.find, control.kubernetes.gate.route, cluster_hosts=settings.kubernetes_host
+                    control.gateway.registry.find,
+                    control.kubernetes.gate.route,
+                    cluster_hosts=settings.kubernetes_host,
+                    links=control.protocols.doors,
                 ),
                 control.certificates.answers,
             ),
             api=UnixConnector(str(api.path), owner),
-            links=LinkHandover(control.fleet.acceptor),
+            links=LinkHandover(control.fleet.acceptor, control.protocols.doors),
             tls=control.certificates.handshakes.context,
             hellos=raw,
             access_log=log_request,
@@ -105,6 +114,13 @@ async def serving(settings: Settings, *, options: EdgeOptions | None = None) -> 
         control.metrics.registry.register(RouteTrafficCollector(edge.figures))
         control.port = _listen(edge, settings)
         plain = plain_edge(control, options or edge_options(settings))
+        if settings.instadeploy_listen:
+            limits = options or edge_options(settings)
+            control.protocols.instadeploy.place = place = Place(
+                control, limits, owner, control.protocols.doors, api.path.parent
+            )
+            stack.push_async_callback(place.stop)
+            await place.start()
         await api.start()
         stack.push_async_callback(api.stop)
         stack.push_async_callback(edge.close)
@@ -128,7 +144,13 @@ async def drain(running: Running) -> None:
     await running.edge.drain(running.control.settings.drain_timeout)
 
 
-async def serve(settings: Settings, *, ready: Ready | None = None, stop: asyncio.Event | None = None) -> None:
+async def serve(
+    settings: Settings,
+    *,
+    ready: Ready | None = None,
+    stop: asyncio.Event | None = None,
+    stand_ins: MakesStandIns | None = None,
+) -> None:
     """Serve until a signal comes or `stop` is set. A second signal ends the process at once.
 
     Args: ready: called once requests are answered.
@@ -136,7 +158,7 @@ async def serve(settings: Settings, *, ready: Ready | None = None, stop: asyncio
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     with _signals(loop, stop):
-        async with serving(settings) as running:
+        async with serving(settings, stand_ins=stand_ins) as running:
             told = ready(running) if ready is not None else None
             if told is not None:
                 await told
@@ -144,12 +166,12 @@ async def serve(settings: Settings, *, ready: Ready | None = None, stop: asyncio
     _log.info("stopped")
 
 
-def run(settings: Settings, *, ready: Ready | None = None) -> None:
+def run(settings: Settings, *, ready: Ready | None = None, stand_ins: MakesStandIns | None = None) -> None:
     """Run the server in this process until it is told to stop. Raises: StartupError."""
     os.umask(PRIVATE)
     logging.configure(settings.log_level, settings.log_format)
     keep_large_blocks()
-    uvloop.run(serve(settings, ready=ready))
+    uvloop.run(serve(settings, ready=ready, stand_ins=stand_ins))
 
 
 def edge_options(settings: Settings) -> EdgeOptions:

@@ -26,6 +26,10 @@ FILE_VARIABLE = "TOWLINE_SERVER_CONFIG_FILE"
 """Names the TOML file; without it `server.toml` in the data folder is read when it exists."""
 
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Addresses that nobody else reaches."""
+
+
 def _words(value: object) -> object:
     """A list from the environment: words between commas."""
     return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
@@ -300,7 +304,40 @@ class Settings(BaseSettings):
         500, ge=1, description="Requests to clusters of one user that run at once, watches and shells included."
     )
 
-    @field_validator("kubernetes_host", "gateway_domain")
+    # -- agents and API of InstaDeploy
+    instadeploy_host: str = Field(
+        "",
+        description="Host name at which InstaDeploy's REST API is answered (`GET /agents`, `POST /deploy`, …), with "
+        "tokens of ours. Empty: at none.",
+    )
+    instadeploy_listen: str = Field(
+        "",
+        description="Address and port of a listener of its own for InstaDeploy's REST API and agents, without TLS "
+        "(`127.0.0.1:8000`). Empty: none. Its agents reach `/ws` on the main port as well.",
+    )
+    instadeploy_open: bool = Field(
+        False,
+        description="Answer that listener's API without a token, as InstaDeploy does: with a deployer's rights, to "
+        "callers on this machine. Only with `instadeploy_listen` on a loopback address.",
+    )
+
+    @field_validator("instadeploy_open")
+    @classmethod
+    def _is_local(cls, value: bool, info: ValidationInfo) -> bool:
+        host = str(info.data.get("instadeploy_listen", "")).rpartition(":")[0].strip("[]")
+        if value and host not in LOOPBACK:
+            raise ValueError("needs instadeploy_listen on a loopback address, e.g. 127.0.0.1:8000")
+        return value
+
+    @field_validator("instadeploy_listen")
+    @classmethod
+    def _is_listener(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if value and (not host or not port.isascii() or not port.isdigit() or int(port) > 65535):
+            raise ValueError("must be an address and a port, e.g. 127.0.0.1:8000")
+        return value
+
+    @field_validator("kubernetes_host", "gateway_domain", "instadeploy_host")
     @classmethod
     def _is_host(cls, value: str) -> str:
         name = value.strip().strip(".").lower()
@@ -359,7 +396,8 @@ class Settings(BaseSettings):
     def own_hosts(self) -> list[str]:
         """Return the host names that the settings give this server."""
         urls = (urlsplit(url).hostname or "" for url in (self.public_url, *self.agent_urls))
-        return [name for name in (*(host.strip().strip("[]").lower() for host in self.hostnames), *urls) if name]
+        own = (host.strip().strip("[]").lower() for host in self.hostnames)
+        return [name for name in (*own, *urls, self.instadeploy_host) if name]
 
     @property
     def tcp_ports(self) -> range:
@@ -371,6 +409,12 @@ class Settings(BaseSettings):
     def listen_http(self) -> tuple[str, int] | None:
         """Address and port for plain HTTP; None for no such listener."""
         host, _, port = self.gateway_listen_http.rpartition(":")
+        return (host.strip("[]"), int(port)) if port else None
+
+    @property
+    def instadeploy_place(self) -> tuple[str, int] | None:
+        """Address and port of InstaDeploy's listener; None for no such listener."""
+        host, _, port = self.instadeploy_listen.rpartition(":")
         return (host.strip("[]"), int(port)) if port else None
 
     def resolved_database_url(self) -> str:

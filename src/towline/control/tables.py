@@ -12,6 +12,8 @@ import towline.control.deployments.models
 import towline.control.domains.models
 import towline.control.jobs.models
 import towline.control.kubernetes.models
+import towline.control.protocols.models
+import towline.control.protocols.pipeops.rest_models
 import towline.control.recordings.models
 import towline.control.registries.models
 import towline.control.routes.models

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from towline.gateway.errors import UpstreamAway
+from towline.gateway.errors import UpstreamAway, as_upstream_error
 from towline.gateway.interfaces import ConnectorProtocol
-from towline.tunnel.errors import TunnelClosed
+from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.tunnel.session import Session
 from towline.wire.streams import Target
 from towline.wire.yamux_model import TooManyStreams
@@ -38,6 +38,8 @@ class TunnelConnector:
             protocol.connection_failed(_away("away", str(error)))
         except TooManyStreams as error:
             protocol.connection_failed(_away("full", str(error)))
+        except TargetRefused as error:  # before a byte: the protocol of its agent does not carry it
+            protocol.connection_failed(as_upstream_error(error))
 
 
 def _away(refusal: str, why: str) -> UpstreamAway:

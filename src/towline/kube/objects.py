@@ -149,6 +149,7 @@ class Terminated(Part, frozen=True, gc=False):
     message: str = ""
     exit_code: int = 0
     signal: int = 0
+    started_at: str | None = None
     finished_at: str | None = None
 
 

@@ -110,6 +110,6 @@ class WatchReader(Generic[T]):
             if event.type == "ERROR":
                 status = _status.decode(event.object)
                 return Failure(status.code, status.reason, status.message)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadWatch("malformed event in a watch") from error
         return None

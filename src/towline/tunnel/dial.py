@@ -7,15 +7,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urlsplit
 
 from picows import WSHandshakeError
 
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.aio.sockets import let_go
+from towline.aio.sockets import speak_on
 from towline.aio.tasks import TaskOwner
 from towline.tunnel import trust
 from towline.tunnel.errors import DnsFailed, ProtocolFailed, ProxyFailed, TcpFailed, TlsFailed, UpgradeRefused
@@ -120,28 +119,51 @@ async def dial(
 
     Raises: LinkDown: one of its kinds per hop.
     """
-    steps = steps if steps is not None else Steps()
-    context = await _context(endpoint, route, steps) if endpoint.is_secure else None
     channel = Channel(clock=clock, ping_interval=ping_interval)
     session = LinkSession(channel, owner=owner, is_agent=True, remote_address=str(endpoint), clock=clock)
+    headers = {"Sec-WebSocket-Protocol": link.PROTOCOL, "User-Agent": route.user_agent}
+    await open_channel(endpoint, route, channel, headers, subprotocol=link.PROTOCOL, clock=clock, steps=steps)
+    return session
+
+
+async def open_channel(
+    endpoint: Endpoint,
+    route: Route,
+    channel: Channel,
+    headers: Mapping[str, str],
+    *,
+    subprotocol: str | None = None,
+    context: ssl.SSLContext | None = None,
+    max_message_bytes: int = link.MAX_MESSAGE_BYTES,
+    clock: Clock = REAL_CLOCK,
+    steps: Steps | None = None,
+) -> None:
+    """Open the WebSocket of a channel, whatever is spoken on it. Attach to the channel before.
+
+    Args: subprotocol: what the server must have chosen; None for none. context: instead of the route's own.
+    max_message_bytes: of one frame. Raises: LinkDown: one of its kinds per hop.
+    """
+    steps = steps if steps is not None else Steps()
+    if endpoint.is_secure and context is None:
+        context = await _context(endpoint, route, steps)
     protocol = LinkProtocol(
         is_client=True,
         host=endpoint.authority,
         path=endpoint.path,
         factory=lambda: channel,
-        headers={"Sec-WebSocket-Protocol": link.PROTOCOL, "User-Agent": route.user_agent},
+        headers=dict(headers),
+        max_frame_bytes=max_message_bytes,
         clock=clock,
     )
     channel.protocol = protocol
     sock = await _connected_socket(endpoint, route, steps)
-    transport = await _secured(endpoint, sock, context, lambda: protocol)
+    transport = await _secured(endpoint, sock, context if endpoint.is_secure else None, lambda: protocol)
     try:
-        await _upgraded(protocol, endpoint)
+        await _upgraded(protocol, endpoint, subprotocol)
     except BaseException:
         transport.abort()
         raise
     steps.upgraded = True
-    return session
 
 
 async def look_at_chain(endpoint: Endpoint, route: Route) -> list[bytes]:
@@ -244,11 +266,9 @@ async def _secured(
     endpoint: Endpoint, sock: socket.socket, context: ssl.SSLContext | None, factory: Callable[[], asyncio.BaseProtocol]
 ) -> asyncio.Transport:
     """Put TLS, when there is some, and a protocol on a connected socket."""
-    loop = asyncio.get_running_loop()
     arguments = {"server_hostname": endpoint.host, "ssl_handshake_timeout": TLS_TIMEOUT} if context else {}
     try:
-        connecting = loop.create_connection(factory, sock=sock, ssl=context, **arguments)  # type: ignore[call-overload]
-        transport = await _given_to(connecting, sock)
+        transport, _ = await speak_on(sock, factory, ssl=context, **arguments)
     except ssl.SSLCertVerificationError as error:
         raise TlsFailed(_verification_message(endpoint, error), hint=_verification_hint(error)) from error
     except ssl.SSLError as error:
@@ -257,17 +277,6 @@ async def _secured(
     except (OSError, TimeoutError) as error:
         raise TlsFailed(f"{endpoint} closed the connection during the TLS handshake: {error}") from error
     return transport
-
-
-async def _given_to(
-    connecting: Coroutine[Any, Any, tuple[asyncio.Transport, asyncio.BaseProtocol]], sock: socket.socket
-) -> asyncio.Transport:
-    """Wait for a loop that makes a transport of a socket; from now on the socket is the loop's, also when it fails."""
-    try:
-        return (await connecting)[0]
-    except BaseException:
-        let_go(sock)
-        raise
 
 
 def _verification_message(endpoint: Endpoint, error: ssl.SSLCertVerificationError) -> str:
@@ -280,7 +289,7 @@ def _verification_hint(error: ssl.SSLCertVerificationError) -> str:
     return "is the authority the right one? `towline agent doctor` shows the chain that the server offers"
 
 
-async def _upgraded(protocol: LinkProtocol, endpoint: Endpoint) -> None:
+async def _upgraded(protocol: LinkProtocol, endpoint: Endpoint, subprotocol: str | None) -> None:
     try:
         async with asyncio.timeout(UPGRADE_TIMEOUT):
             await protocol.wait_until_handshake_complete()
@@ -290,8 +299,8 @@ async def _upgraded(protocol: LinkProtocol, endpoint: Endpoint) -> None:
         raise ProtocolFailed(f"{endpoint} did not answer the upgrade within {UPGRADE_TIMEOUT:g} seconds") from error
     if protocol.listener is None or protocol.transport.response is None:
         raise ProtocolFailed(f"{endpoint} closed the connection instead of answering the upgrade")
-    if protocol.transport.response.headers.get("sec-websocket-protocol") != link.PROTOCOL:
-        raise ProtocolFailed(f"{endpoint} does not speak {link.PROTOCOL}")
+    if protocol.transport.response.headers.get("sec-websocket-protocol") != subprotocol:
+        raise ProtocolFailed(f"{endpoint} does not speak {subprotocol or 'plain WebSocket messages'}")
 
 
 def _refusal(endpoint: Endpoint, error: WSHandshakeError) -> UpgradeRefused:

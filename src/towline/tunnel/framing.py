@@ -50,6 +50,7 @@ class LinkProtocol(WSProtocol):  # type: ignore[misc]
         host: str = "",
         path: str = "",
         headers: object = None,
+        max_frame_bytes: int = link.MAX_MESSAGE_BYTES,
         clock: Clock = REAL_CLOCK,
     ) -> None:
         super().__init__(
@@ -65,7 +66,7 @@ class LinkProtocol(WSProtocol):  # type: ignore[misc]
             PING_INTERVAL,
             WSAutoPingStrategy.PING_WHEN_IDLE,
             False,  # no automatic pongs: they have no bound
-            max(MAX_BINARY_BYTES, link.MAX_MESSAGE_BYTES),
+            max(MAX_BINARY_BYTES, max_frame_bytes),
             headers,
             READ_BUFFER_BYTES,
         )

@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.streams import Broken, EndedThere, StreamError
+from towline.tunnel.errors import TunnelClosed
 from towline.tunnel.transport import GONE, Receiver, StreamTransport
 from towline.tunnel.websocket import HEADROOM, Channel
 from towline.wire.yamux import Yamux
 from towline.wire.yamux_frames import NORMAL
-from towline.wire.yamux_model import Data, Ended, Event, Failed, Limits, Opened, Reset, Stream, WentAway
+from towline.wire.yamux_model import Data, Ended, Event, Failed, Limits, Opened, Ponged, Reset, Stream, WentAway
 
 MESSAGE_BYTES = 64 * 1024
 """A message is sent when it holds this much: two full frames; a third may reach over it."""
@@ -51,6 +52,8 @@ class Mux:
     ) -> None:
         self.yamux = Yamux(is_client=is_client, accepts=accept is not None, limits=limits, monotonic=clock.monotonic)
         self.clock = clock
+        self.on_pong: Callable[[], None] | None = None
+        """Called with each answer to a ping of yamux's own."""
         self._channel = channel
         self._accept = accept
         self._failed = failed
@@ -58,13 +61,16 @@ class Mux:
         self._writes = 0
         self._is_telling = False
         self._closing: set[StreamTransport] = set()
+        self._lost: StreamError | None = None
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
         return f"<Mux {self.yamux!r} over {self._channel!r}>"
 
     def open(self) -> Stream:
-        """Open a stream; the caller sets its `owner` at once. Raises: TooManyStreams."""
+        """Open a stream; the caller sets its `owner` at once. Raises: TooManyStreams, TunnelClosed."""
+        if self._lost is not None:
+            raise TunnelClosed(self._lost.reason)  # nobody would ever tell its owner
         stream = self.yamux.open()
         self.schedule()
         return stream
@@ -128,6 +134,7 @@ class Mux:
 
     def lose(self, error: StreamError) -> None:
         """The channel is gone: every stream ends with this error."""
+        self._lost = error
         for stream in self.yamux.streams:
             self._tell_lost(stream, error)
         self._closing.clear()
@@ -150,6 +157,8 @@ class Mux:
             case Failed(reason=reason):
                 self.flush()
                 self._failed(reason)
+            case Ponged() if self.on_pong is not None:
+                self.on_pong()
             case _:
                 """A pong, or a go-away that only forbids new streams: nothing to do."""
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from towline.aio.streams import Broken, EndedThere, StreamError
 from towline.aio.transports import TransportStream
-from towline.tunnel.errors import TargetRefused
+from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.tunnel.mux import Mux
 from towline.tunnel.transport import GONE, StreamTransport
 from towline.wire import streams
@@ -88,6 +88,77 @@ class TunnelStream(TransportStream):
         return answer
 
 
+def begin_stream(
+    mux: Mux,
+    target: streams.Target,
+    protocol_factory: Callable[[], asyncio.BaseProtocol],
+    first_bytes: bytes,
+    *,
+    on_answer: Callable[[streams.Answer], None] | None,
+    extra: dict[str, Any],
+) -> StreamTransport:
+    """Open a stream to a target, its header and first bytes sent; the answer comes later."""
+    header = streams.encode_header(target)
+    stream = mux.open()
+    protocol = protocol_factory()
+    transport = StreamTransport(mux, stream, protocol, {"target": target, "stream_id": stream.id, **extra})
+    stream.owner = AwaitingAnswer(mux, transport, on_answer)
+    mux.yamux.write(stream, header + first_bytes)
+    protocol.connection_made(transport)
+    return transport
+
+
+class Creates(Protocol):
+    """Opens a stream for a protocol at once, as `towline.tunnel.session.Session.create_stream` does."""
+
+    def __call__(
+        self,
+        target: streams.Target,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        first_bytes: bytes = b"",
+        *,
+        on_answer: Callable[[streams.Answer], None] | None = None,
+    ) -> asyncio.Transport: ...
+
+
+async def open_answered(create: Creates, target: streams.Target, timeout: float) -> TunnelStream:
+    """Open a stream and wait for the answer to it.
+
+    Raises: TargetRefused. TunnelClosed. TimeoutError: no answer within so many seconds. TooManyStreams.
+    """
+    answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    stream = _AnsweredStream(answered)
+    transport = create(target, lambda: stream, on_answer=lambda _: _resolve(answered))
+    try:
+        async with asyncio.timeout(timeout):
+            await answered
+    except TimeoutError:
+        transport.abort()
+        raise TimeoutError(f"the agent did not answer within {timeout:g} seconds") from None
+    except asyncio.CancelledError:
+        transport.abort()
+        raise
+    return stream
+
+
+class _AnsweredStream(TunnelStream):
+    """Tells the opener when the stream ends before it was answered."""
+
+    def __init__(self, answered: asyncio.Future[None]) -> None:
+        super().__init__()
+        self._answered = answered
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self._answered.done():
+            self._answered.set_exception(exc if isinstance(exc, StreamError) else TunnelClosed("aborted"))
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class IncomingStream:
     """A stream that the control plane opened, seen from the agent: its target, to be accepted or refused.
 
@@ -131,11 +202,7 @@ class IncomingStream:
         transport.write(streams.encode_header(streams.Answer(ok=True, info=info or {}, have=have)))
         self._stream.owner = transport
         protocol.connection_made(transport)
-        for payload in self._held:
-            transport.hold(payload)
-        if self._ended:
-            transport.hold_end()
-        transport.deliver_soon()
+        transport.begin_with(self._held, ended=self._ended)
         return transport, protocol
 
     def accept_stream(self, *, info: dict[str, str] | None = None, have: bool = False) -> TunnelStream:

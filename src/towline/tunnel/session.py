@@ -8,36 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
-import structlog
-
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.aio.streams import ByteStream, StreamError
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.errors import NORMAL_CLOSE, Closed, TunnelClosed
+from towline.tunnel.inbox import Inbox, MessageHandler
 from towline.tunnel.mux import Mux
-from towline.tunnel.opening import AwaitingAnswer, IncomingStream, TunnelStream
+from towline.tunnel.opening import IncomingStream, TunnelStream, begin_stream, open_answered
 from towline.tunnel.transport import StreamTransport
 from towline.tunnel.websocket import Channel
 from towline.wire import link, streams
 from towline.wire.yamux_model import Limits, Stream, TooManyStreams
 
-MAX_WAITING_MESSAGES = 1024
-"""Control messages that arrived and were not handled yet: a burst of progress while the database stalls."""
-
-MAX_WAITING_MESSAGE_BYTES = 8 * 1024 * 1024
-"""Their size in sum: eight of the largest."""
-
 OPEN_TIMEOUT = 10.0
 """Seconds that an agent has to answer a stream's header: its own dialling takes five at most."""
 
-_log = structlog.get_logger("towline.tunnel")
+StreamHandler = Callable[[IncomingStream], None]
+ClosedHandler = Callable[[Closed], None]
 
 
 class Session(Protocol):
-    """One agent's connection."""
+    """One agent's connection: over our own link, or over an older protocol that an adapter speaks."""
 
     @property
     def agent_id(self) -> str: ...
@@ -70,7 +63,7 @@ class Session(Protocol):
         Raises: TunnelClosed. TooManyStreams.
         """
 
-    async def open_stream(self, target: streams.Target, *, timeout: float = OPEN_TIMEOUT) -> ByteStream:
+    async def open_stream(self, target: streams.Target, *, timeout: float = OPEN_TIMEOUT) -> TunnelStream:
         """Open a stream to a target that the agent dials.
 
         Args: timeout: seconds until the agent answers, not until the first byte.
@@ -80,16 +73,28 @@ class Session(Protocol):
         Source: docs/wire-protocol.md, "Opening a stream".
         """
 
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life."""
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that are open now."""
+
+    def start(self, handler: MessageHandler) -> None:
+        """Hand every message to a handler from now on. It may raise: that is logged, and the next one follows."""
+
     async def send(self, message: link.Message) -> None:
         """Send a control message, ahead of all stream data; waits while the line is full. Raises: TunnelClosed."""
 
+    def send_now(self, message: link.Message) -> None:
+        """Send without waiting for room: for the last words before `close`. Nothing happens when it is closed."""
+
+    def on_close(self, handler: ClosedHandler) -> None:
+        """Call a handler when the session ends; at once when it has ended."""
+
     def close(self, code: int = NORMAL_CLOSE, reason: str = "") -> None:
         """Close the tunnel with everything in it."""
-
-
-MessageHandler = Callable[[link.Message], Awaitable[None]]
-StreamHandler = Callable[[IncomingStream], None]
-ClosedHandler = Callable[[Closed], None]
 
 
 class LinkSession:
@@ -132,11 +137,7 @@ class LinkSession:
             clock=clock,
         )
         self._clock = clock
-        self._owner = owner
-        self._waiting: deque[tuple[link.Message, int]] = deque()
-        self._waiting_bytes = 0
-        self._handler: MessageHandler | None = None
-        self._handling = False
+        self._inbox = Inbox(owner, lambda: self.agent_id or self.remote_address)
         self._arrival: asyncio.Future[None] | None = None
         self._outbox: deque[tuple[bytes, asyncio.Future[None]]] = deque()
         self._on_closed: list[ClosedHandler] = []
@@ -214,16 +215,14 @@ class LinkSession:
         Raises: TimeoutError. TunnelClosed.
         """
         async with asyncio.timeout(timeout):
-            while not self._waiting:
+            while not self._inbox:
                 self._raise_if_closed()
                 self._arrival = asyncio.get_running_loop().create_future()
                 await self._arrival
-        return self._next_message()
+        return self._inbox.take()
 
     def start(self, handler: MessageHandler) -> None:
-        """Hand every message to a handler from now on. It may raise: that is logged, and the next one follows."""
-        self._handler = handler
-        self._handle_soon()
+        self._inbox.start(handler)
 
     def lift_budget(self) -> None:
         """The peer is known: what it may send is bounded by credit and queues from now on."""
@@ -244,30 +243,12 @@ class LinkSession:
         on_answer: Callable[[streams.Answer], None] | None = None,
     ) -> StreamTransport:
         self._raise_if_closed()
-        header = streams.encode_header(target)
-        mux = self.mux
-        stream = mux.open()
-        protocol = protocol_factory()
-        transport = StreamTransport(mux, stream, protocol, {"target": target, "stream_id": stream.id, "session": self})
-        stream.owner = AwaitingAnswer(mux, transport, on_answer)
-        mux.yamux.write(stream, header + first_bytes)
-        protocol.connection_made(transport)
-        return transport
+        return begin_stream(
+            self.mux, target, protocol_factory, first_bytes, on_answer=on_answer, extra={"session": self}
+        )
 
     async def open_stream(self, target: streams.Target, *, timeout: float = OPEN_TIMEOUT) -> TunnelStream:
-        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        stream = _AnsweredStream(answered)
-        transport = self.create_stream(target, lambda: stream, on_answer=lambda _: _resolve(answered))
-        try:
-            async with asyncio.timeout(timeout):
-                await answered
-        except TimeoutError:
-            transport.abort()
-            raise TimeoutError(f"the agent did not answer within {timeout:g} seconds") from None
-        except asyncio.CancelledError:
-            transport.abort()
-            raise
-        return stream
+        return await open_answered(self.create_stream, target, timeout)
 
     # -- what the channel and the mux call -------------------------------------------------------
 
@@ -283,12 +264,8 @@ class LinkSession:
             return
         if isinstance(message, link.Goodbye):
             self.goodbye = message
-        self._waiting_bytes += len(text)
-        self._waiting.append((message, len(text)))
-        if len(self._waiting) > MAX_WAITING_MESSAGES or self._waiting_bytes > MAX_WAITING_MESSAGE_BYTES:
+        if not self._inbox.put(message, len(text)):
             self.close(link.CLOSE_BAD_MESSAGE, "control messages come faster than they can be handled")
-        elif self._handler is not None:
-            self._handle_soon()
         elif self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
@@ -332,48 +309,11 @@ class LinkSession:
 
     # -- inside ----------------------------------------------------------------------------------
 
-    def _next_message(self) -> link.Message:
-        message, size = self._waiting.popleft()
-        self._waiting_bytes -= size
-        return message
-
-    def _handle_soon(self) -> None:
-        if self._waiting and not self._handling and not self._owner.closed:
-            self._handling = True
-            self._owner.spawn(f"messages of {self.agent_id or self.remote_address}", self._handle_waiting())
-
-    async def _handle_waiting(self) -> None:
-        try:
-            while self._waiting and self._handler is not None:
-                await self._handle_one(self._handler, self._next_message())
-        finally:
-            self._handling = False
-
-    async def _handle_one(self, handler: MessageHandler, message: link.Message) -> None:
-        try:
-            await handler(message)
-        except Exception:
-            # A message ends here: one that cannot be handled must not cost the link, which would only bring it back.
-            _log.exception("message failed", agent=self.agent_id, message=type(message).__name__)
-
     def _raise_if_closed(self) -> None:
         if self.closed is not None:
             raise TunnelClosed(f"tunnel closed: {self.closed}")
         if not self.channel.is_open:
             raise TunnelClosed("the tunnel is not open yet")
-
-
-class _AnsweredStream(TunnelStream):
-    """Tells the opener when the stream ends before it was answered."""
-
-    def __init__(self, answered: asyncio.Future[None]) -> None:
-        super().__init__()
-        self._answered = answered
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if not self._answered.done():
-            self._answered.set_exception(exc if isinstance(exc, StreamError) else TunnelClosed("aborted"))
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

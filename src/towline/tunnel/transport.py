@@ -212,8 +212,12 @@ class StreamTransport(asyncio.Transport):
             self._lost = True
             asyncio.get_running_loop().call_soon(self._protocol.connection_lost, error)
 
-    def deliver_soon(self) -> None:
-        """Hand over what was held before there was a protocol."""
+    def begin_with(self, payloads: Iterable[bytes], *, ended: bool) -> None:
+        """Hand over, soon, what came before there was a protocol, and the end if that has come."""
+        for payload in payloads:
+            self.hold(payload)
+        if ended:
+            self.hold_end()
         if self._held or self._end_waits:
             asyncio.get_running_loop().call_soon(self._deliver_held)
 

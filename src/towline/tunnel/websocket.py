@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
@@ -76,10 +78,31 @@ class ChannelEvents(Protocol):
         """The channel is gone; called once, and only after it was open."""
 
 
+@dataclass(frozen=True, slots=True)
+class MessageLimits:
+    """What one peer may send; the defaults are those of our own link."""
+
+    text_bytes: int = link.MAX_MESSAGE_BYTES
+    """Of one text message."""
+    fragments: int = MAX_FRAGMENTS
+    """Of one message."""
+    pings: int = MAX_PINGS_PER_INTERVAL
+    """Between two of our own pings."""
+
+
 class Channel(WSListener):
     """The WebSocket, seen from above."""
 
-    def __init__(self, *, clock: Clock = REAL_CLOCK, ping_interval: float = PING_INTERVAL) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Clock = REAL_CLOCK,
+        ping_interval: float = PING_INTERVAL,
+        quiet_interval: float = QUIET_INTERVAL,
+        silence_timeout: float = SILENCE_TIMEOUT,
+        limits: MessageLimits = MessageLimits(),
+    ) -> None:
+        """The last three are those of our own link unless the peer is of another kind."""
         self.paused = False
         """While true nothing but `close` may be sent; `writable` tells when it is over."""
         self.closed: Closed | None = None
@@ -94,6 +117,10 @@ class Channel(WSListener):
         self._events: ChannelEvents | None = None
         self._clock = clock
         self._ping_interval = ping_interval
+        self._quiet_interval = quiet_interval
+        self._silence_timeout = silence_timeout
+        self.limits = limits
+        self._asked: deque[tuple[int, Callable[[], None]]] = deque()
         self._transport: WSTransport | None = None
         self._timer: Timer | None = None
         self._ping_number = 0
@@ -142,6 +169,27 @@ class Channel(WSListener):
     def send_text(self, text: bytes) -> None:
         """Send a text message."""
         self.transport.send_reuse_external_bytearray(WSMsgType.TEXT, bytearray(HEADROOM) + text, HEADROOM)
+
+    async def answers(self, timeout: float) -> bool:
+        """Tell whether the peer answers a ping within some seconds."""
+        if not self.is_open or self.paused:
+            return False
+        answered = asyncio.Event()
+        self.confirm(answered.set)
+        try:
+            async with asyncio.timeout(timeout):
+                await answered.wait()
+        except TimeoutError:
+            return False
+        return self.is_open
+
+    def confirm(self, arrived: Callable[[], None]) -> None:
+        """Call a function when the peer has read all that was sent before: when it answers a ping sent behind it.
+
+        Nothing is called when the connection ends first.
+        """
+        self._asked.append((self._ping_number + 1, arrived))
+        self._send_ping(self._clock.monotonic())
 
     def close(self, code: int = NORMAL_CLOSE, reason: str = "") -> None:
         """Say goodbye and close; what was sent before still goes out, for CLOSE_TIMEOUT at most."""
@@ -216,8 +264,8 @@ class Channel(WSListener):
             return
         whole_kind = self._fragment_kind if continues else kind
         self._fragments += 1
-        if self._fragments > MAX_FRAGMENTS:
-            self.close(POLICY_VIOLATION, f"more than {MAX_FRAGMENTS} fragments")
+        if self._fragments > self.limits.fragments:
+            self.close(POLICY_VIOLATION, f"more than {self.limits.fragments} fragments")
             return
         self._fragment_kind = None if frame.fin else whole_kind
         if whole_kind is WSMsgType.TEXT:
@@ -229,8 +277,8 @@ class Channel(WSListener):
             self.messages_in += 1
 
     def _text_fragment(self, frame: WSFrame) -> None:
-        if len(self._text) + frame.payload_size > link.MAX_MESSAGE_BYTES:
-            self.close(TOO_BIG, f"a text message over {link.MAX_MESSAGE_BYTES} bytes")
+        if len(self._text) + frame.payload_size > self.limits.text_bytes:
+            self.close(TOO_BIG, f"a text message over {self.limits.text_bytes} bytes")
             return
         if frame.fin and not self._text:
             text = frame.get_payload_as_bytes()
@@ -258,11 +306,11 @@ class Channel(WSListener):
         if self.closed is not None or self.protocol is None:
             return
         now = self._clock.monotonic()
-        dead_at = self.protocol.heard_at + SILENCE_TIMEOUT
+        dead_at = self.protocol.heard_at + self._silence_timeout
         if now >= dead_at:
-            self.abort(f"nothing was heard for {SILENCE_TIMEOUT:g} seconds")
+            self.abort(f"nothing was heard for {self._silence_timeout:g} seconds")
             return
-        quiet_at = self.protocol.heard_at + QUIET_INTERVAL
+        quiet_at = self.protocol.heard_at + self._quiet_interval
         if now >= self._ping_due_at or now >= quiet_at > self._pinged_at:
             self._send_ping(now)
         moments = [moment for moment in (quiet_at, self._ping_due_at, dead_at) if moment > now]
@@ -279,7 +327,7 @@ class Channel(WSListener):
 
     def _ping_arrived(self, payload: bytes) -> None:
         self._peer_pings += 1
-        if self._peer_pings > MAX_PINGS_PER_INTERVAL:
+        if self._peer_pings > self.limits.pings:
             self.close(POLICY_VIOLATION, "too many pings")
         elif self.paused:
             self._owed_pong = payload
@@ -287,6 +335,8 @@ class Channel(WSListener):
             self.transport.send_pong(payload)
 
     def _pong_arrived(self, payload: bytes) -> None:
+        if self._asked and len(payload) == _PING.size:
+            self._confirmed(_PING.unpack(payload)[0])
         if self._ping_sent_at is None or payload != _PING.pack(self._ping_number):
             return
         sample = max(0.0, self._clock.monotonic() - self._ping_sent_at)
@@ -296,6 +346,11 @@ class Channel(WSListener):
             self.round_trip = sample
         else:
             self.round_trip += (sample - self.round_trip) / SMOOTHING
+
+    def _confirmed(self, number: int) -> None:
+        """The peer answered this ping: what went before any of its number or less has arrived."""
+        while self._asked and self._asked[0][0] <= min(number, self._ping_number):
+            self._asked.popleft()[1]()
 
     def _finish(self, closed: Closed) -> None:
         if self.closed is not None:

@@ -100,6 +100,8 @@ class Workload(_Entry, frozen=True):
     """ready, progressing, degraded, paused; of jobs also running, complete, failed, suspended, scheduled."""
     reason: str = ""
     desired: int = 0
+    desired_known: bool = True
+    """False where nobody told how many pods it wants, or has of its newest form."""
     ready: int = 0
     updated: int = 0
     active: int = 0
@@ -108,6 +110,16 @@ class Workload(_Entry, frozen=True):
     schedule: str = ""
     last_run_at: float = 0.0
     created_at: float = 0.0
+
+
+class Crash(_Entry, frozen=True):
+    """How a container of a pod ended that is started again, or will be."""
+
+    container: str
+    reason: str = ""
+    exit_code: int = 0
+    runs: bool = False
+    """It runs at this moment, and has not for long enough to be well."""
 
 
 class Pod(_Entry, frozen=True):
@@ -122,6 +134,9 @@ class Pod(_Entry, frozen=True):
     owner: str = ""
     """The workload that it belongs to, not the ReplicaSet between."""
     restarts: int = 0
+    crash: Crash | None = None
+    """Told until the pod runs well or is gone. An agent that tells none says nothing of a pod that runs between two
+    ends."""
     since: float = 0.0
     """When the agent first saw it unwell."""
     created_at: float = 0.0

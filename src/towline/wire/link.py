@@ -63,6 +63,8 @@ class LinkSettings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_interval: float = 30.0
     inventory_interval: float = 1.0
     """Changes of the inventory are gathered for this long, in seconds, before they are sent."""
+    kube_inventory_interval: float = 0.2
+    """The same for the inventory of a Kubernetes cluster, where a change costs no look at anything."""
     watch_ingresses: WatchIngresses = "auto"
     """Whether the agent follows ingresses and HTTPRoutes; `auto`: when it finds its cluster to be private."""
 

@@ -334,7 +334,7 @@ def decode(kind: str, payload: bytes | msgspec.Raw) -> Order:
         raise BadOrder(f"this agent does not know jobs of the kind {kind[:64]!r}")
     try:
         return decoder.decode(payload)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadOrder(str(error)) from error
 
 

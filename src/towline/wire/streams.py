@@ -172,7 +172,7 @@ def decode_target(body: bytes) -> Target:
     """Parse the JSON of a target. Raises: BadHeader."""
     try:
         return _target.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadHeader(str(error)) from error
 
 
@@ -180,7 +180,7 @@ def decode_answer(body: bytes) -> Answer:
     """Parse the JSON of an answer. Raises: BadHeader."""
     try:
         return _answer.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadHeader(str(error)) from error
 
 

@@ -151,7 +151,7 @@ async def test_server_that_is_set_later_in_the_settings_file_is_joined_without_a
         )
 
         await until(lambda: agent.link.view.standing.value == "connected")
-        assert server.control.fleet.links.is_connected(agent.store.current.cluster_id)
+        await until(lambda: server.control.fleet.links.is_connected(agent.store.current.cluster_id))
 
 
 async def test_refused_registration_is_told_apart_by_its_reason(

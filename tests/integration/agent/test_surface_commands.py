@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import structlog
 from tests.support.small_api import SmallApi, pod
 from tests.support.surface import Served
 
@@ -90,6 +91,18 @@ async def test_a_command_runs_with_its_output_as_it_comes(api: SmallApi, surface
     for fields in made:
         assert fields["impersonate-user"] == "towline:local"
         assert fields["impersonate-group"] == "towline:role:operator"
+
+
+async def test_a_command_is_on_record_with_its_words_and_without_secrets(api: SmallApi, surface: Served) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with talking(surface) as one:
+            await one.command(run={"program": "kubectl", "arguments": ["get", "pods", "-l", "password=hush"]})
+            await one.hear("command", "ended")
+
+    begun, ended = [each for each in logs if each["event"].startswith("local command")]
+    assert (begun["program"], begun["arguments"]) == ("kubectl", ("get", "pods", "-l", "password=***"))
+    assert (begun["right"], ended["id"]) == ("operate", begun["id"])
+    assert "hush" not in repr(logs)
 
 
 async def test_many_follow_one_command_from_its_beginning(api: SmallApi, surface: Served) -> None:

@@ -13,14 +13,14 @@ from tests.support.small_api import SmallApi, pod
 from tests.support.surface import Served, make_parts, served
 
 from towline.agent.journal import Journal
+from towline.agent.kubernetes.usage import METRICS as METRICS_API
 from towline.agent.surface import dashboard
 from towline.agent.surface.live import LIVE
-from towline.agent.surface.usage import NODES_PATH, PODS_PATH
 from towline.wire import link
 
 METRICS = {
-    NODES_PATH: [{"metadata": {"name": "n1"}, "usage": {"cpu": "250m", "memory": "1Gi"}}],
-    PODS_PATH: [
+    f"{METRICS_API}/nodes": [{"metadata": {"name": "n1"}, "usage": {"cpu": "250m", "memory": "1Gi"}}],
+    f"{METRICS_API}/pods": [
         {
             "metadata": {"name": "a", "namespace": "web"},
             "containers": [{"name": "app", "usage": {"cpu": "1", "memory": "1Mi"}}],
@@ -95,7 +95,7 @@ async def test_usage_is_unknown_with_the_reason_where_nothing_measures(api: Smal
     status, found = await surface.get("/api/k8s/usage")
 
     assert (status, found["state"], found["at"]) == (200, "unknown", None)
-    assert "metrics-server" in found["reason"]
+    assert found["reason"] == "this cluster serves no metrics API"
     assert (found["nodes"], found["pods"]) == ([], [])
 
 

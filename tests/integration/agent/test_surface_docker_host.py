@@ -3,15 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support.standalone import standalone
 
-pytestmark = [pytest.mark.docker, pytest.mark.root]
+from towline.agent.docker.engine import find_host
+from towline.agent.surface import catalogue
+
+pytestmark = pytest.mark.docker
+
+OF_CONTAINERS = {
+    "/api/realtime/logs": '-N --max-time 2 -H "Authorization: Bearer $TOKEN" '
+    '"$URL/api/realtime/logs?container=$CONTAINER"'
+}
+"""What the example asks of pods, asked of a container."""
+OF_A_CONTAINER = "/api/realtime/logs?container=a"
 
 
+async def test_every_path_answers_beside_a_real_engine(run_container: Callable[..., str], tmp_path: Path) -> None:
+    container = (await asyncio.to_thread(run_container, "sh", "-c", "echo hello; sleep 1000")).strip()
+    async with standalone(tmp_path / "agent", docker_host=find_host(), kubernetes="off") as agent:
+        token = await asyncio.to_thread(agent.token, operate=True)
+        await agent.until("/ready", token, lambda status, _: status == 200)
+        await agent.until("/api/docker/containers", token, lambda status, _: status == 200)
+
+        endpoints = catalogue.ENDPOINTS
+        examples = (OF_CONTAINERS.get(each.path, each.curl) for each in endpoints)
+        variables = {"CONTAINER": container, "NAMESPACE": "default", "POD": "none"}
+        answers = await asyncio.gather(*(agent.curl(each, token, **variables) for each in examples))
+
+    for endpoint, (status, kind, body) in zip(endpoints, answers, strict=True):
+        if endpoint.path.startswith("/api/k8s/"):
+            assert (status, json.loads(body)["error"]["code"]) == (503, "unavailable"), endpoint.path
+            continue
+        assert status in (200, 201, 101), (endpoint.path, body)
+        assert status == 101 or kind.startswith(endpoint.answer), endpoint.path
+        if endpoint.answer == "application/json":
+            assert set(endpoint.fields) <= json.loads(body).keys()
+        if "logs" in endpoint.path:
+            assert "hello" in body
+
+
+@pytest.mark.root
 async def test_engine_that_dies_is_told_and_its_return_as_well(private_engine: Any, tmp_path: Path) -> None:
     async with standalone(tmp_path / "agent", docker_host=private_engine.host, kubernetes="off") as agent:
         token = await asyncio.to_thread(agent.token)
@@ -31,6 +68,10 @@ async def test_engine_that_dies_is_told_and_its_return_as_well(private_engine: A
         assert (docker["state"], docker["required"]) == ("down", True)
         assert "docker.sock" in docker["reason"] or "socket" in docker["reason"]
         assert (await agent.get("/health", token))[0] == 200
+        operate = await asyncio.to_thread(agent.token, operate=True)
+        for path in ("/api/docker/projects", "/api/docker/containers", "/api/docker/logs/a", OF_A_CONTAINER):
+            status, refused = await agent.get(path, operate)
+            assert (status, refused["error"]["code"]) == (503, "unavailable"), path
 
         await asyncio.to_thread(private_engine.start)
 

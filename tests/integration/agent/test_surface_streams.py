@@ -19,10 +19,11 @@ from tests.support.small_api import SmallApi, pod
 from tests.support.surface import Served, make_parts, served
 
 from towline.agent.policy import KubernetesRules, LocalPolicy
-from towline.agent.surface import events, lasting, live, websocket
+from towline.agent.surface import events, lasting, live, tokens, websocket
 from towline.agent.surface.linkstate import Standing
 from towline.agent.surface.live import LIVE, Live
 from towline.agent.surface.ring import Ring
+from towline.wire import tokens as wire_tokens
 
 EVENTS, LOGS = "/api/realtime/events", "/api/realtime/logs"
 
@@ -71,6 +72,18 @@ async def test_change_in_the_cluster_arrives_with_the_object(api: SmallApi, surf
     assert (added.data["source"], added.data["object"], added.data["change"]) == ("kubernetes", "pod", "added")
     assert "CrashLoopBackOff" in added.data["item"]["reason"]
     assert removed.data["change"] == "removed"
+
+
+async def test_events_of_one_namespace_are_told_without_those_of_others(api: SmallApi, surface: Served) -> None:
+    async with listening(surface, f"{EVENTS}?types=event&namespace=shop") as reader:
+        await reader.next("status")
+        await followed(surface)
+        inside(surface).feed.ring.publish("event", {"source": "docker"})
+        for namespace in ("web", "shop"):
+            api.put("pods", pod("a", namespace=namespace))
+        told = await reader.next("event")
+
+    assert (told.data["item"]["namespace"], told.data["item"]["name"]) == ("shop", "a")
 
 
 async def test_state_of_the_link_arrives_at_once(surface: Served) -> None:
@@ -247,6 +260,27 @@ async def test_stream_says_why_it_ends(api: SmallApi, tmp_path: Path, monkeypatc
         await until(lambda: not api.log_connections)
 
 
+async def test_a_renewed_token_ends_what_was_begun_with_it_and_nothing_else(
+    api: SmallApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lasting, "RECHECK_INTERVAL", 0.05)
+    made = make_parts(tmp_path / "agent", cluster=api.material)
+    async with (
+        served(made) as surface,
+        listening(surface) as operating,
+        listening(surface, headers=surface.reader) as reading,
+    ):
+        await operating.next("status")
+        await followed(surface)
+        file = made.settings.state_folder / tokens.OPERATE_FILE
+        file.write_text(f"{wire_tokens.mint(tokens.TOKEN_PREFIX)}\n")
+        with pytest.raises((aiohttp.ClientError, EOFError)):
+            await operating.next("gap")
+
+        api.put("pods", pod("late"))
+        assert (await reading.next("event")).data["object"] == "pod"
+
+
 async def test_container_that_begins_anew_goes_on_without_a_word_of_missing_lines(
     api: SmallApi, surface: Served
 ) -> None:
@@ -324,6 +358,29 @@ async def test_plain_request_to_the_websocket_is_refused(surface: Served) -> Non
     status, body = await surface.get("/ws")
 
     assert (status, body["error"]["code"]) == (400, "bad_request")
+
+
+async def test_one_websocket_too_many_is_asked_to_wait(surface: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(live.MOST, "websocket", 1)
+    async with talking(surface):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await surface.client.ws_connect(f"{surface.url}/ws", headers=surface.operator)
+
+    assert caught.value.status == 429
+
+
+async def test_silent_client_is_pinged_and_closed_when_it_does_not_answer(
+    surface: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "PING_INTERVAL", 0.1)
+    async with talking(surface, autoping=False) as one:
+        kinds = []
+        async with asyncio.timeout(10):
+            while not one.socket.closed:
+                kinds.append((await one.socket.receive()).type)
+
+    assert aiohttp.WSMsgType.PING in kinds
+    await until(lambda: not inside(surface).statistics.live["websocket"])
 
 
 async def test_page_of_another_origin_gets_no_websocket(surface: Served) -> None:

@@ -29,6 +29,7 @@ from towline.control.domains.models import Domain
 from towline.control.errors import StartupError
 from towline.control.ids import new_id
 from towline.control.jobs.models import Job
+from towline.control.protocols.models import CompatToken
 from towline.control.recordings.models import Recording
 from towline.control.recordings.policy import Mode, Policy
 from towline.control.recordings.policy import Session as Shell
@@ -44,7 +45,10 @@ BODIES: dict[str, Any] = {
     "PUT /api/v1/users/{user}/password": {"password": "x" * 20},
     "POST /api/v1/grants": {"user": "nobody", "role": "viewer"},
     "POST /api/v1/join-tokens": {},
+    "POST /api/v1/compat/tokens": {"protocol": "pipeops"},
+    "POST /api/v1/compat/tokens/{token_id}/open": {"seconds": 60},
     "PATCH /api/v1/clusters/{cluster}": {"description": "x"},
+    "PUT /api/v1/clusters/{cluster}/registered-token": {"allowed": True},
     "POST /api/v1/clusters/{cluster}/agents/{agent}/update": {"manifest": "{}", "signature": "A" * 86},
     "POST /api/v1/clusters/{cluster}/link/test": {"seconds": 1},
     "POST /api/v1/clusters/{cluster}/kubernetes/manifest": {},
@@ -143,6 +147,7 @@ async def seeded(tmp_path: Path) -> Any:
         await owner.post("/api/v1/users", json={"username": "bob", "password": "x" * 20, "role": "viewer"})
         await owner.post("/api/v1/registries", json=BODIES["POST /api/v1/registries"] | {"name": "ours"})
         await owner.post("/api/v1/join-tokens", json={})
+        await owner.post("/api/v1/compat/tokens", json={"protocol": "pipeops", "shared": True})
         await app.client().post("/api/v1/login", json={"username": "bob", "password": "x" * 20})
         await recorded(app)
         await published(app)
@@ -228,6 +233,7 @@ async def ids(app: ControlApp) -> dict[str, str]:
             "session_id": await one(Session.id),
             "token": await one(ApiToken.id),
             "join_token": await one(JoinToken.id),
+            "compat_token": await one(CompatToken.id),
             "registry": await one(Registry.name),
             "recording": await one(Recording.id),
             "route": await one(PublishedRoute.id),
@@ -244,7 +250,8 @@ async def ids(app: ControlApp) -> dict[str, str]:
 def address(walk: Walk, known: dict[str, str]) -> str:
     """The path of a walk with our ids in it."""
     values = dict(known)
-    values["token_id"] = known["join_token"] if "join" in walk.path else known["token"]
+    kind = "join_token" if "join" in walk.path else "compat_token" if "compat" in walk.path else "token"
+    values["token_id"] = known[kind]
     if "/registries/" in walk.path:
         values["name"] = known["registry"]
     for kind in ("domains", "certificates"):
@@ -369,7 +376,7 @@ async def test_a_route_without_a_declaration_stops_the_start(
 
 async def _state(app: ControlApp) -> str:
     """Everything that strangers must not change, as text."""
-    tables = (User, Grant, ApiToken, JoinToken, Cluster, Agent, Deployment, Job, Registry)
+    tables = (User, Grant, ApiToken, JoinToken, CompatToken, Cluster, Agent, Deployment, Job, Registry)
     async with app.control.db.read() as tx:
         rows = [[tuple(row) for row in (await tx.execute(select(table.__table__))).all()] for table in tables]
     strangers = ("'zed'", "'pat'")

@@ -1,6 +1,7 @@
 """Alerts by the API: who may do what, rules, channels whose secrets never come out, silences."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -120,10 +121,38 @@ async def test_alerts_are_filtered_and_shown_one_by_one(control_app: ControlApp)
     assert (await ada.get("/api/v1/alerts?rule=nonsense")).status_code == 422
 
 
+async def test_the_worst_comes_first_then_what_fires_then_the_newest(control_app: ControlApp) -> None:
+    await seeds.three(control_app.control)
+    ada = await control_app.user("ada", Role.VIEWER)
+    now = datetime.now(UTC)
+    for name, severity, state, minutes in (
+        ("old", "warning", "firing", 50), ("waits", "critical", "pending", 40), ("grave", "critical", "firing", 30),
+        ("graver", "critical", "firing", 20), ("new", "warning", "firing", 10), ("soon", "warning", "pending", 0),
+    ):  # fmt: skip
+        moment = now - timedelta(minutes=minutes)
+        await alert(control_app, name, severity=severity, state=state, changed_at=moment)
+    expected = ["graver", "grave", "waits", "new", "old", "soon"]
+    found, cursor = [], ""
+    while len(found) < len(expected):
+        answer = await ada.get("/api/v1/alerts", params={"sort": "-urgency", "limit": 2, "cursor": cursor})
+        found += [one["name"] for one in answer.json()["items"]]
+        cursor = answer.json()["next_cursor"]
+    assert (found, cursor) == (expected, None)
+    page = (await ada.get("/alerts")).text
+    assert sorted(expected, key=lambda name: page.index(f">{name}</a>")) == expected
+
+
 async def test_a_rule_is_changed_and_follows_the_usual_again(control_app: ControlApp) -> None:
     ada = await control_app.user("ada", Role.ADMIN)
     await ada.post("/api/v1/alert-channels", json={"name": "ops", "target": WEBHOOK})
-    change = {"rule": "disk_full", "after_seconds": 5, "threshold": 20, "severity": "critical", "channels": ["ops"]}
+    change = {
+        "rule": "disk_full",
+        "after_seconds": 5,
+        "clear_seconds": 7,
+        "threshold": 20,
+        "severity": "critical",
+        "channels": ["ops"],
+    }
     answer = await ada.patch("/api/v1/alert-rules", json=change)
     assert answer.status_code == 200, answer.text
     assert answer.json() | change == answer.json() and answer.json()["changed"]
@@ -141,8 +170,9 @@ async def test_a_rule_is_changed_and_follows_the_usual_again(control_app: Contro
 @pytest.mark.parametrize(
     "body",
     [
-        {"rule": "nonsense"}, {"rule": "crash_loop", "threshold": 5}, {"rule": "disk_full", "threshold": 99},
-        {"rule": "crash_loop", "after_seconds": -1}, {"rule": "crash_loop", "channels": ["unknown"]},
+        {"rule": "nonsense"}, {"rule": "node_not_ready", "threshold": 5}, {"rule": "disk_full", "threshold": 99},
+        {"rule": "crash_loop", "clear_seconds": 601}, {"rule": "crash_loop", "after_seconds": -1},
+        {"rule": "crash_loop", "channels": ["unknown"]},
         {"rule": "crash_loop", "colour": "red"}, {"rule": "crash_loop", "severity": "awful"},
     ],
 )  # fmt: skip

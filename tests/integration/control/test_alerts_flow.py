@@ -13,8 +13,8 @@ from tests.support.control_app import ControlApp, running_control
 
 from towline.control.access.permissions import Role
 from towline.control.agents.models import Agent
-from towline.control.alerts.findings import Scope
 from towline.control.alerts.models import Alert, AlertMessage
+from towline.control.alerts.subjects import Scope
 from towline.control.certificates.models import Certificate
 from towline.control.clusters.models import Cluster, InventoryContainer
 from towline.control.deployments.models import Deployment, Revision
@@ -219,6 +219,93 @@ async def test_a_crash_loop_that_pauses_between_two_crashes_goes_on_firing(app: 
     await later(app, 301)
     assert (await look(app))["crash_loop edge-1/shop/p"][0] == "resolved"
     assert [kind for kind, _ in await told(app)] == ["alert.firing", "alert.resolved"]
+
+
+async def crash(app: ControlApp, name: str = "p", *, restarts: int = 4, runs: bool = False, **data: Any) -> None:
+    """A pod of an agent that tells of it until it is well or gone: down, or running between two ends."""
+    reason = "Restarting (main): last end: exit code 3" if runs else "Error (main): exit code 3"
+    told = {"crash": {"container": "main", "reason": "Error", "exit_code": 3, "runs": runs}, **data}
+    await gone(app, name)
+    await thing(app, "pods", name, reason, namespace="shop", amount=restarts, data=told)
+
+
+async def gone(app: ControlApp, name: str = "p") -> None:
+    async with app.control.db.begin() as tx:
+        await tx.execute(delete(KubeObject).where(KubeObject.key == name))
+
+
+async def test_a_pod_that_is_down_again_after_some_restarts_crash_loops_whatever_the_kubelet_calls_it(
+    app: ControlApp,
+) -> None:
+    await rule(app, "crash_loop", after_seconds=0)
+    await crash(app, restarts=2)
+    assert await look(app) == {}
+    await crash(app, restarts=3)
+    expected = "p: Error (main): exit code 3, 3 restarts"
+    assert (await look(app))["crash_loop edge-1/shop/p"] == ("firing", expected)
+
+
+async def test_the_restarts_of_a_crash_loop_are_the_organisations_choice(app: ControlApp) -> None:
+    await rule(app, "crash_loop", after_seconds=0, threshold=5)
+    await crash(app, restarts=4)
+    assert await look(app) == {}
+    await rule(app, "crash_loop", threshold=1)
+    await crash(app, restarts=1)
+    assert "crash_loop edge-1/shop/p" in await look(app)
+
+
+async def test_a_crash_loop_goes_on_while_its_pod_runs_and_ends_after_a_healthy_time(app: ControlApp) -> None:
+    await rule(app, "crash_loop", after_seconds=0, clear_seconds=300)
+    await crash(app)
+    await look(app)
+    for _ in range(2):
+        await crash(app, runs=True)
+        await look(app)
+        await later(app, 200)
+        assert (await look(app))["crash_loop edge-1/shop/p"][0] == "firing"
+        await crash(app, restarts=5)
+        await look(app)
+    await crash(app, restarts=5, runs=True)
+    await look(app)
+    await later(app, 301)
+    assert (await look(app))["crash_loop edge-1/shop/p"][0] == "resolved"
+    assert [kind for kind, _ in await told(app)] == ["alert.firing", "alert.resolved"]
+
+
+async def test_a_crash_loop_whose_pod_is_gone_ends_without_its_healthy_time(app: ControlApp) -> None:
+    await rule(app, "crash_loop", after_seconds=0)
+    await crash(app)
+    await look(app)
+    await gone(app)
+    await look(app)
+    await later(app, 16)
+    assert (await look(app))["crash_loop edge-1/shop/p"][0] == "resolved"
+
+
+async def test_a_crash_loop_goes_on_when_the_pods_that_replace_it_end_right_after_their_start_too(
+    app: ControlApp,
+) -> None:
+    await rule(app, "crash_loop", after_seconds=0)
+    owner = {"owner_kind": "Deployment", "owner": "web"}
+    await crash(app, "web-a", **owner)
+    await look(app)
+    await gone(app, "web-a")
+    await look(app)
+    await crash(app, "web-b", restarts=0, **owner)
+    await later(app, 16)
+    assert (await look(app))["crash_loop edge-1/shop/web"][0] == "firing"
+    await crash(app, "web-b", restarts=3, **owner)
+    await look(app)
+    assert [kind for kind, _ in await told(app)] == ["alert.firing"]
+
+
+async def test_one_pod_of_a_workload_that_is_down_outweighs_the_others(app: ControlApp) -> None:
+    await rule(app, "crash_loop", after_seconds=0)
+    owner = {"owner_kind": "Deployment", "owner": "web"}
+    for name, runs in (("web-a", True), ("web-b", False), ("web-c", True)):
+        await crash(app, name, runs=runs, **owner)
+    found = await look(app)
+    assert found["crash_loop edge-1/shop/web"][1].startswith("web-b: ")
 
 
 async def test_a_failed_deploy_fires_until_a_newer_one_went_well(app: ControlApp) -> None:

@@ -36,6 +36,22 @@ async def test_a_second_start_goes_on(database_url: str, tmp_path: Path) -> None
         assert len(await app.rows(_users())) == 1
 
 
+class Unstoppable:
+    """A feature whose end fails."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        raise OSError("no end")
+
+
+async def test_a_feature_that_cannot_stop_keeps_no_other_from_stopping(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="no end"):
+        async with running_control(sqlite_url(tmp_path), tmp_path) as app:
+            app.control.features.append(Unstoppable())
+    assert app.control.tasks.closed and app.control.fleet.tasks.closed
+
+
 async def test_a_second_process_is_refused(tmp_path: Path) -> None:
     async with opened(test_settings(sqlite_url(tmp_path), tmp_path)):
         assert f"another server (process {os.getpid()}) uses" in await refusal(sqlite_url(tmp_path), tmp_path)

@@ -17,6 +17,7 @@ from tests.support.standalone import standalone
 from tests.testbed.kubernetes.cluster import Cluster
 
 from towline.agent.agent import Agent
+from towline.agent.identity import Store
 from towline.agent.settings import AgentSettings
 from towline.agent.surface import (
     commands,
@@ -32,6 +33,10 @@ from towline.agent.surface import (
     signing_in,
 )
 from towline.aio.tasks import TaskOwner
+from towline.control.access.actor import system_access
+from towline.control.agents.join_tokens import Wanted
+from towline.control.server import serving
+from towline.control.settings import Settings
 
 pytestmark = pytest.mark.kubernetes
 
@@ -81,6 +86,37 @@ async def test_every_path_answers_beside_the_real_cluster(kubernetes: Cluster, t
         text = (await agent.curl('-H "Authorization: Bearer $TOKEN" $URL/metrics', token))[2]
         assert 'towline_agent_dependency_up{dependency="kubernetes"} 1.0' in text
         assert re.search(r'towline_agent_watches\{kind="pods",state="\w+"\} 1\.0', text)
+
+
+async def test_agent_that_stands_alone_joins_later_without_a_restart(kubernetes: Cluster, tmp_path: Path) -> None:
+    config = write_kubeconfig(tmp_path / "kubeconfig", kubernetes, administrator_token(kubernetes))
+    own = {"kubeconfig": str(config), "docker_host": NO_DOCKER}
+    async with (
+        serving(Settings(data_folder=tmp_path / "server", listen="127.0.0.1:0")) as server,
+        standalone(tmp_path / "agent", **own) as agent,
+    ):
+        token = await asyncio.to_thread(agent.token)
+        await agent.until("/ready", token, lambda status, found: (status, found["mode"]) == (200, "standalone"))
+        assert (await agent.get("/api/k8s/pods", token))[0] == 200
+        fleet, access = server.control.fleet, system_access("test")
+        made = await fleet.join_tokens.create(access, Wanted(cluster_name="edge"))
+
+        said = await agent.towline(
+            "join", "--server", f"https://127.0.0.1:{server.port}", "--fingerprint", server.control.fingerprint,
+            "--token-file", "-", stdin=made.token, **own,
+        )  # fmt: skip
+
+        found = await agent.until("/health", token, lambda _, found: found["connected"])
+        assert (found["registered"], found["connection_state"]) == (True, "connected"), said
+        detail = await agent.until(
+            "/api/health/detailed", token, lambda _, found: found["connection_health"]["last_heartbeat"] is not None
+        )
+        assert detail["connectivity"] == {"control_plane": "up", "kubernetes": "up", "docker": "absent", "disk": "up"}
+        assert (await agent.get("/ready", token))[1]["mode"] == "managed"
+        assert fleet.links.is_connected(Store(agent.folder).current.cluster_id)
+        for endpoint in OWN:
+            assert (await agent.curl(endpoint.curl, token))[0] in (200, 201), endpoint.path
+        assert agent.runs, "the process that stood alone is the one that joined"
 
 
 @asynccontextmanager

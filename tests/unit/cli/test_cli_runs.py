@@ -68,8 +68,13 @@ def test_lines_of_two_targets_are_never_mixed() -> None:
 
 def test_each_goes_to_the_server_with_what_it_runs_and_stays_here_with_the_rest() -> None:
     assert alias.takes(["get", "pods", "-n", "shop"])
-    for elsewhere in (["exec", "web", "--", "id"], ["get", "unicorns"], ["apply", "-f", "x.yaml"], []):
+    for elsewhere in (["exec", "web", "--", "id"], ["get", "unicorns"], ["apply", "-f", "x.yaml"], ["version"], []):
         assert not alias.takes(elsewhere)
+
+
+def test_each_begins_as_many_at_once_as_it_was_told() -> None:
+    body = alias.Asked(["get", "nodes"], [], "env=prod", 3, 60.0).body()
+    assert (body["wave"], body["selector"], body["timeout"]) == (3, "env=prod", 60.0)
 
 
 def test_words_with_blanks_are_shown_as_one() -> None:

@@ -103,3 +103,28 @@ def test_any_text_is_interpolated_or_reported(text: str) -> None:
 @given(st.text())
 def test_escaped_dollars_give_back_the_text(text: str) -> None:
     assert interpolation.substitute(text.replace("$", "$$"), {}) == text
+
+
+_PIECES = st.sampled_from(
+    ["$A", "${A}", "${B}", "$$", "x", "${A:-d$B}", "${B:-${A}}", "${A+s}", "${B:+$A}", "${A-e}", " "]
+)
+_VALUES = st.dictionaries(st.sampled_from("AB"), st.sampled_from(["", "v", "a$b", "$$", "${A}"]))
+
+
+@given(st.lists(_PIECES).map("".join), _VALUES, _VALUES)
+def test_a_settled_text_means_on_the_host_what_the_whole_text_meant(
+    text: str, known: dict[str, str], on_the_host: dict[str, str]
+) -> None:
+    settled = interpolation.settle(text, known)
+
+    assert interpolation.substitute(settled, on_the_host) == interpolation.substitute(text, on_the_host | known)
+
+
+def test_a_variable_that_nobody_knows_is_left_to_the_host() -> None:
+    assert interpolation.settle("$A/${B:-$A}", {"A": "1$"}) == "1$$/${B:-1$$}"
+
+
+@pytest.mark.parametrize(("text", "values"), [("${B:-$A}", {"A": "}"}), ("${A:?gone}", {"A": ""}), ("${A", {})])
+def test_what_cannot_be_settled_is_an_error(text: str, values: dict[str, str]) -> None:
+    with pytest.raises(interpolation.TemplateError):
+        interpolation.settle(text, values)

@@ -9,7 +9,8 @@ from tests.support.tunnel_pair import collector, memory_channels, memory_tunnel
 from towline.aio.clock import settle
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.errors import TunnelClosed
-from towline.tunnel.session import MAX_WAITING_MESSAGES, LinkSession
+from towline.tunnel.inbox import MAX_WAITING_MESSAGES
+from towline.tunnel.session import LinkSession
 from towline.wire import link, streams
 
 BEAT = link.Heartbeat(sent_at=1.0)

@@ -84,3 +84,9 @@ def test_a_claim_of_an_unknown_source_is_no_message():
     )
     with pytest.raises(link.BadMessage):
         link.decode(text)
+
+
+@pytest.mark.parametrize("read", [streams.decode_target, streams.decode_answer])
+def test_text_that_is_no_utf8_is_a_bad_header(read):
+    with pytest.raises(streams.BadHeader):
+        read(b'{"kind":"\xff"}')

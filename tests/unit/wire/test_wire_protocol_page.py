@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from towline.tunnel import framing, handshake, reconnect, session, websocket
+from towline.tunnel import framing, handshake, inbox, reconnect, websocket
 from towline.wire import link, streams, yamux_frames, yamux_model
 
 PAGE = (Path(__file__).parents[3] / "docs" / "wire-protocol.md").read_text()
@@ -41,7 +41,7 @@ def test_every_close_code_has_its_line(code):
     "sentence",
     [
         f"larger than 1 MiB ({link.MAX_MESSAGE_BYTES})",
-        f"more than {session.MAX_WAITING_MESSAGES} messages, or {session.MAX_WAITING_MESSAGE_BYTES >> 20} MiB",
+        f"more than {inbox.MAX_WAITING_MESSAGES} messages, or {inbox.MAX_WAITING_MESSAGE_BYTES >> 20} MiB",
         f"within {handshake.HELLO_TIMEOUT:g} s of the upgrade, {handshake.UNAUTHENTICATED_BYTES} bytes in all",
         f"within {handshake.READY_TIMEOUT:g} s",
         f"at most 64 KiB ({streams.MAX_HEADER_BYTES})",

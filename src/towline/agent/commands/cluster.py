@@ -20,6 +20,7 @@ from towline.agent.kubernetes import access as local_access
 from towline.agent.kubernetes import acting
 from towline.agent.kubernetes.api import (
     LARGEST_ERROR_BYTES,
+    UNREADABLE,
     Answer,
     ApiAway,
     Connect,
@@ -27,6 +28,7 @@ from towline.agent.kubernetes.api import (
     connect,
 )
 from towline.agent.kubernetes.credentials import ApiServer, Credentials
+from towline.agent.kubernetes.gate import Gate
 from towline.agent.policy import LocalPolicy
 from towline.agent.streams.refusal import Refused
 from towline.aio.clock import REAL_CLOCK, Clock
@@ -97,15 +99,14 @@ class Cluster:
         self, method: str, target: str, *, body: bytes = b"", content_type: str = "", accept: str = JSON
     ) -> AsyncIterator[Answer]:
         """Make a request; the answer is a good one, its body is read by the caller. Raises: as `get`."""
-        found = self._judge(method, target)
+        found = self.judge(method, target)
         stream, server = await self._open()
         try:
             head = acting.request_head(
                 server, self._identity, method, target, agent="command",
                 accept=accept, body=body, content_type=content_type,
             )  # fmt: skip
-            if not local_access.is_reading(found) and not local_access.is_question(found):
-                self._before_write()
+            self.note(found)
             answer = await acting.exchange(stream, head + body, method)
             await self._check(answer)
             yield answer
@@ -128,7 +129,8 @@ class Cluster:
             if reason := local_access.forbidden(rules, each):
                 raise PolicyRefused(reason)
 
-    def _judge(self, method: str, target: str) -> access.AccessTuple:
+    def judge(self, method: str, target: str) -> access.AccessTuple:
+        """Return what a request asks for. Raises: NotAnnounced, PolicyRefused, RequestRefused."""
         raw = target.encode("ascii")
         path, _, query = raw.partition(b"?")
         found = access.derive(method.encode(), paths.check_path(path), query)
@@ -139,6 +141,30 @@ class Cluster:
             raise PolicyRefused(reason)
         return found
 
+    def note(self, found: access.AccessTuple) -> None:
+        """Have it written down that a request is about to change something, if it is."""
+        if not local_access.is_reading(found) and not local_access.is_question(found):
+            self._before_write()
+
+    def gate(self, server: ApiServer) -> Gate:
+        """Return what puts this command's identity on the requests of a connection to the API server."""
+        credentials = self._credentials
+        return Gate(
+            self._identity,
+            server,
+            credentials.current,
+            lambda: self._policy().require_kubernetes(),
+            credentials.forget,
+        )
+
+    async def dial(self) -> tuple[ByteStream, ApiServer]:
+        """Open a connection of its own, for the caller to close. Raises: KubernetesError."""
+        server = self._credentials.current()
+        try:
+            return await self._connect(server), server
+        except Refused as error:
+            raise ApiAway(error.reason) from error
+
     async def _open(self) -> tuple[ByteStream | Any, ApiServer]:
         server, kept = self._credentials.current(), self._kept
         self._kept = None
@@ -147,10 +173,7 @@ class Cluster:
             if used.is_same_place(server) and self._clock.monotonic() - since < IDLE_SECONDS:
                 return stream, server
             stream.abort("too old")
-        try:
-            return await self._connect(server), server
-        except Refused as error:
-            raise ApiAway(error.reason) from error
+        return await self.dial()
 
     async def _check(self, answer: Answer) -> None:
         """Raises: Rejected: no good answer. KubernetesError: not even the agent is let in."""
@@ -160,7 +183,7 @@ class Cluster:
             self._credentials.forget()
             raise KubernetesError("the cluster does not take the credentials of its agent at the moment")
         status = Status()
-        with contextlib.suppress(TooLarge, msgspec.DecodeError, ApiAway):
+        with contextlib.suppress(TooLarge, ApiAway, *UNREADABLE):
             status = _status.decode(await answer.read(LARGEST_ERROR_BYTES))
         words = status.message or f"the API server answers {answer.head.status}"
         raise Rejected(answer.head.status, status.reason, words[:4000])
@@ -170,7 +193,7 @@ async def _document(answer: Answer) -> Any:
     body = await answer.read(LARGEST_ANSWER_BYTES)
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiAway(f"an answer of the API server is no JSON: {error}") from error
 
 

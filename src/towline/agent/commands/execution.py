@@ -70,6 +70,8 @@ def check(invocation: Invocation) -> None:
     plan, policy = invocation.plan, invocation.policy()
     policy.require_command(plan.program, writes=plan.writes)
     if plan.program == "kubectl":
+        if plan.hosted:
+            policy.require_verb(plan.verb)
         if invocation.api is not None:
             invocation.api.check()
         return
@@ -80,6 +82,10 @@ def check(invocation: Invocation) -> None:
 
 def _find(invocation: Invocation) -> Do:
     plan = invocation.plan
+    if plan.hosted:
+        from towline.agent.commands.kube import hosted
+
+        return hosted.run
     folder, verbs = ("kube", _KUBECTL) if plan.program == "kubectl" else ("docker", _DOCKER)
     module, _, name = verbs[plan.verb].partition(":")
     found: Do = getattr(importlib.import_module(f"{_MODULES}.{folder}.{module}"), name)

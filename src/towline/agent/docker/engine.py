@@ -236,13 +236,13 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
 def _decoded(kind: type[T], data: bytes) -> T:
     try:
         return msgspec.json.decode(data or b"null", type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DockerError(f"an answer of Docker cannot be read: {error}") from error
 
 
 def _error_message(body: bytes) -> str:
     try:
         message = msgspec.json.decode(body, type=dict[str, Any]).get("message", "")
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         message = body.decode("utf-8", "replace")
     return str(message)[:2000] or "Docker answered with an error"

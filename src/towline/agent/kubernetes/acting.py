@@ -5,15 +5,13 @@ Who that is and what may pass is decided by the callers. Connections are theirs,
 
 from __future__ import annotations
 
-import asyncio
-
 import towline
-from towline.agent.kubernetes.api import ANSWER_TIMEOUT, Answer, ApiAway
+from towline.agent.kubernetes.api import Answer, ApiAway, answering
 from towline.agent.kubernetes.credentials import ApiServer
-from towline.aio.streams import ByteStream, StreamError
+from towline.aio.streams import ByteStream
 from towline.kube import heads
 from towline.kube.identity import Identity
-from towline.wire.http1 import HeadError, ResponseBuffer, parse_response_head
+from towline.wire.http1 import ResponseBuffer, parse_response_head
 from towline.wire.http1_body import body_reader
 from towline.wire.http1_build import build_request_head
 
@@ -50,16 +48,9 @@ def request_head(
 
 async def exchange(stream: ByteStream, data: bytes, method: str) -> Answer:
     """Send a whole request and return its answer, whose head has arrived. Raises: ApiAway."""
-    try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
-            await stream.write(data)
-            return await _read_head(stream, method.encode())
-    except TimeoutError as error:
-        raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error
-    except StreamError as error:
-        raise ApiAway(f"the connection to the API server broke: {error.reason}") from error
-    except HeadError as error:
-        raise ApiAway(f"the API server does not speak HTTP/1.1: {error}") from error
+    async with answering():
+        await stream.write(data)
+        return await _read_head(stream, method.encode())
 
 
 async def _read_head(stream: ByteStream, method: bytes) -> Answer:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import msgspec
@@ -33,8 +33,14 @@ PIECE_TIMEOUT = 30.0
 """Seconds between two pieces of an answer that is not a watch."""
 LARGEST_ERROR_BYTES = 64 * 1024
 """A Status is a few hundred bytes; what is longer is no Status of an API server."""
-KEEP_ALIVE_AFTER = 30
-"""Seconds of silence after which the kernel asks whether the API server is still there; a quiet watch says nothing."""
+KEEP_ALIVE_AFTER = 5
+"""Seconds of silence after which, and then every so many, the kernel asks whether the API server is still there: a
+quiet watch says nothing, and one whose API server was switched off and is back must be known to be dead at once."""
+LOST_AFTER = 15
+"""Seconds that what the kernel sent or asked may stay unanswered; then the line is dead."""
+
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises for bytes that are not what was asked for; text that is not UTF-8 among them."""
 
 T = TypeVar("T")
 _status = msgspec.json.Decoder(Status)
@@ -57,6 +63,20 @@ class ApiRefused(KubernetesError):
 
 class TooLarge(KubernetesError):
     """An answer is larger than the caller takes."""
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[None]:
+    """Say what went wrong while a request was sent and the head of its answer was read. Raises: ApiAway."""
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT):
+            yield
+    except TimeoutError as error:
+        raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error
+    except StreamError as error:
+        raise ApiAway(f"the connection to the API server broke: {error.reason}") from error
+    except HeadError as error:
+        raise ApiAway(f"the API server does not speak HTTP/1.1: {error}") from error
 
 
 class Answer:
@@ -117,10 +137,17 @@ class Answer:
 class Connection:
     """One connection, for one task. Requests one after the other."""
 
-    def __init__(self, stream: ByteStream, server: ApiServer, forget: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        stream: ByteStream,
+        server: ApiServer,
+        forget: Callable[[], None],
+        note_date: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
         self._stream = stream
         self._server = server
         self._forget = forget
+        self._note_date = note_date
         self._last: Answer | None = None
 
     def __repr__(self) -> str:
@@ -144,7 +171,7 @@ class Connection:
         body = await (await self.ask(target)).read(most_bytes)
         try:
             return decoder.decode(body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ApiAway(f"the answer to {target.partition('?')[0]} is not what was asked for: {error}") from error
 
     async def post(self, target: str, body: bytes, decoder: msgspec.json.Decoder[T], most_bytes: int) -> T:
@@ -154,7 +181,7 @@ class Connection:
             raise await self._refused(answer)
         try:
             return decoder.decode(await answer.read(most_bytes))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise ApiAway(f"the answer to {target.partition('?')[0]} is not what was asked for") from error
 
     async def _exchange(self, target: str, body: bytes | None = None) -> Answer:
@@ -168,16 +195,9 @@ class Connection:
         if body is not None:
             lines += [(b"Content-Type", b"application/json"), (b"Content-Length", b"%d" % len(body))]
         method = b"GET" if body is None else b"POST"
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT):
-                await self._stream.write(build_request_head(method, target.encode("ascii"), lines) + (body or b""))
-                self._last = await self._head()
-        except TimeoutError as error:
-            raise ApiAway(f"the API server did not answer within {ANSWER_TIMEOUT:g} s") from error
-        except StreamError as error:
-            raise ApiAway(f"the connection to the API server broke: {error.reason}") from error
-        except HeadError as error:
-            raise ApiAway(f"the API server does not speak HTTP/1.1: {error}") from error
+        async with answering():
+            await self._stream.write(build_request_head(method, target.encode("ascii"), lines) + (body or b""))
+            self._last = await self._head()
         return self._last
 
     async def _head(self) -> Answer:
@@ -188,12 +208,13 @@ class Connection:
                 raise ApiAway("the API server closed the connection instead of answering")
             buffer.feed(data)
         head = parse_response_head(raw)
+        self._note_date(head.get(b"date") or b"")
         body = body_reader(head.framing_for(b"GET"), head.content_length or 0)
         return Answer(head, body, self._stream, body.feed(buffer.take()) if len(buffer) else [])
 
     async def _refused(self, answer: Answer) -> ApiRefused:
         status = Status()
-        with contextlib.suppress(TooLarge, msgspec.DecodeError):
+        with contextlib.suppress(TooLarge, *UNREADABLE):
             status = _status.decode(await answer.read(LARGEST_ERROR_BYTES))
         if answer.head.status == 401:
             self._forget()
@@ -212,10 +233,7 @@ async def connect(server: ApiServer) -> ByteStream:
     if not upstream.speaks_http1(transport):
         stream.abort("no HTTP/1.1")
         raise Refused("unreachable", "the API server wants another protocol than HTTP/1.1")
-    opened = transport.get_extra_info("socket")
-    if opened is not None:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_AFTER)
+    upstream.keep_alive(transport, KEEP_ALIVE_AFTER, lost_after=LOST_AFTER)
     return stream
 
 
@@ -225,6 +243,9 @@ class Api:
     def __init__(self, credentials: Credentials, *, connect: Connect = connect) -> None:
         self._credentials = credentials
         self._connect = connect
+        self._clock = credentials.clock
+        self._ahead = 0.0
+        """Seconds since the epoch by the API server's clock, less our monotonic ones; 0: it never said."""
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -235,6 +256,18 @@ class Api:
         except Refused as error:
             raise ApiAway(error.reason) from error
         try:
-            yield Connection(stream, server, self._credentials.forget)
+            yield Connection(stream, server, self._credentials.forget, self._note_date)
         finally:
             stream.abort("done")
+
+    def now(self) -> float:
+        """Return the cluster's time in seconds since the epoch, to about a second, however wrong our own clock is.
+
+        It is what the API server's last answer said and the time since. Before it said anything, it is our own.
+        """
+        return self._clock.monotonic() + self._ahead if self._ahead else self._clock.now().timestamp()
+
+    def _note_date(self, date: bytes) -> None:
+        with contextlib.suppress(ValueError, TypeError, OverflowError):
+            said = parsedate_to_datetime(date.decode("latin-1"))
+            self._ahead = said.timestamp() - self._clock.monotonic()

@@ -17,6 +17,12 @@ from towline.wire.kube_inventory import MOST_ENTRIES, SECTIONS, About, Entry, Re
 PART_BYTES = 256 * 1024
 """Of one message, a quarter of what the link takes: job messages wait behind it."""
 
+MOST_WAITING = 20_000
+"""Entries without room that are kept for when there is some: of 10,000 sick pods all are told in the end, half of them
+once the others are well; each takes about a kilobyte."""
+UNWAITED: frozenset[Section] = frozenset({"events"})
+"""Sections whose entries grow old: their table makes room itself."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -32,12 +38,16 @@ class Book:
         self._changed: set[tuple[Section, str]] = set()
         self._about = About()
         self._about_changed = False
-        self.left_out: Counter[Section] = Counter()
-        """Entries that found no room, by section."""
+        self._waiting: dict[Section, dict[str, Entry]] = {section: {} for section in SECTIONS}
 
     def __repr__(self) -> str:
         held = ", ".join(f"{len(entries)} {section}" for section, entries in self._entries.items())
         return f"<Book {held}, {len(self._changed)} changed>"
+
+    @property
+    def left_out(self) -> Counter[Section]:
+        """How many entries wait for room, by section."""
+        return Counter({section: len(waiting) for section, waiting in self._waiting.items() if waiting})
 
     @property
     def about(self) -> About:
@@ -63,24 +73,38 @@ class Book:
         if known == entry:
             return True
         if known is None and len(entries) >= MOST_ENTRIES[section]:
-            self.left_out[section] += 1
+            self._wait(section, key, entry)
             return False
         entries[key] = entry
-        self._changed.add((section, key))
-        self._on_change()
+        self._note(section, key)
         return True
 
     def remove(self, section: Section, key: str) -> None:
-        if self._entries[section].pop(key, None) is not None:
-            self._changed.add((section, key))
-            self._on_change()
+        """Take an entry away; one that waits gets its room."""
+        entries, waiting = self._entries[section], self._waiting[section]
+        waiting.pop(key, None)
+        if entries.pop(key, None) is None:
+            return
+        self._note(section, key)
+        if waiting:
+            next_key = next(iter(waiting))
+            entries[next_key] = waiting.pop(next_key)
+            self._note(section, next_key)
+
+    def _wait(self, section: Section, key: str, entry: Entry) -> None:
+        waiting = self._waiting[section]
+        if section not in UNWAITED and (key in waiting or len(waiting) < MOST_WAITING):
+            waiting[key] = entry
+
+    def _note(self, section: Section, key: str) -> None:
+        self._changed.add((section, key))
+        self._on_change()
 
     def clear(self, about: About) -> None:
         """Forget every entry; the next message should be a whole one."""
-        for entries in self._entries.values():
+        for entries in (*self._entries.values(), *self._waiting.values()):
             entries.clear()
         self._changed.clear()
-        self.left_out.clear()
         self.about = about
 
     def snapshot(self) -> link.KubeInventory:

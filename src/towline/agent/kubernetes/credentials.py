@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from towline.agent.kubernetes import kubeconfig
 from towline.agent.kubernetes.material import Material, read_secret
 from towline.agent.settings import AgentSettings
 from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.sockets import Line
 
 REREAD_INTERVAL = 45.0
 """Seconds that a token is used before its file is read again: a minute is the most there may be."""
@@ -28,6 +29,10 @@ K3S_KUBECONFIG = Path("/etc/rancher/k3s/k3s.yaml")
 
 ALPN = "http/1.1"
 """A connection of HTTP/2 cannot be upgraded, so it is never offered."""
+
+
+Way = Callable[[], Awaitable[Line]]
+"""Makes a line to the API server. Raises: KubernetesError: there is no way now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class ApiServer:
     """None on loopback only."""
     authorization: bytes | None = field(repr=False)
     """Value of the Authorization field; None when a client certificate speaks for the agent."""
+    way: Way | None = field(default=None, repr=False, compare=False)
+    """Where the API server is not dialled from this host."""
 
     @property
     def authority(self) -> bytes:
@@ -67,9 +74,10 @@ class ApiServer:
 class Credentials:
     """Reads the source that the settings name; `current` is what to use now."""
 
-    def __init__(self, source: Callable[[], Material], *, clock: Clock = REAL_CLOCK) -> None:
+    def __init__(self, source: Callable[[], Material], *, way: Way | None = None, clock: Clock = REAL_CLOCK) -> None:
         self._source = source
-        self._clock = clock
+        self._way = way
+        self.clock = clock
         self._server: ApiServer | None = None
         self._read_at = 0.0
         self._tls: ssl.SSLContext | None = None
@@ -85,7 +93,7 @@ class Credentials:
 
         Raises: KubernetesAbsent: the agent has no Kubernetes to serve. KubernetesError: what is there is of no use.
         """
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         if self._server is None or now - self._read_at >= REREAD_INTERVAL:
             self._server = None  # nothing old is used when the source cannot be read any more
             self._server = self._make(self._source())
@@ -101,7 +109,7 @@ class Credentials:
         scheme, host, port = split_server(material.server)
         tls = self._context(material) if scheme == "https" else None
         authorization = b"Bearer " + material.token.encode("ascii") if material.token else None
-        return ApiServer(host, port, material.server_name or host, tls, authorization)
+        return ApiServer(host, port, material.server_name or host, tls, authorization, self._way)
 
     def _context(self, material: Material) -> ssl.SSLContext:
         """Return the same context as long as nothing that it was made of changes."""
@@ -143,6 +151,14 @@ def read_service_account(host: str, port: str, folder: Path) -> Material:
         authorities=read_secret(folder / "ca.crt", hint),
         token=kubeconfig.checked_token(read_secret(folder / "token", hint), str(folder / "token")),
     )
+
+
+def own_namespace(folder: Path) -> str:
+    """Return the namespace of the agent's own pod, out of what Kubernetes mounts into it; empty outside of one."""
+    try:
+        return (folder / "namespace").read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def split_server(url: str) -> tuple[str, str, int]:

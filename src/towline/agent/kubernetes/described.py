@@ -6,13 +6,13 @@ Every text is cut here, so that an entry stays below a few KiB whatever a cluste
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 
 from msgspec.structs import replace
 
 from towline.kube import objects
 from towline.kube.quantities import BadQuantity, parse_quantity
-from towline.kube.troubles import MAX_TROUBLE_CHARACTERS, pod_trouble
+from towline.kube.times import moment
+from towline.kube.troubles import Crash, Trouble
 from towline.wire import kube_inventory as wire
 
 MESSAGE_CHARACTERS = 300
@@ -27,16 +27,6 @@ MOST_WHOLE = 2**53
 """Whole numbers beyond it lose digits in JSON; no cluster has as many bytes."""
 
 Workload = objects.Deployment | objects.DaemonSet | objects.Job | objects.CronJob
-
-
-def moment(text: str | None) -> float:
-    """Return an RFC 3339 time as seconds since the epoch; 0 for none."""
-    if not text:
-        return 0.0
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except (ValueError, OverflowError):
-        return 0.0
 
 
 def word(text: str | None) -> str:
@@ -139,23 +129,29 @@ def _address(addresses: Iterable[objects.Address]) -> str:
 # -- pods ---------------------------------------------------------------------------------------
 
 
-def pod(found: objects.Pod, owner: tuple[str, str]) -> wire.Pod | None:
+def pod(found: objects.Pod, owner: tuple[str, str], trouble: Trouble) -> wire.Pod | None:
     """Describe a pod that is not well, with the workload that it belongs to; None for one that is well."""
-    trouble = pod_trouble(found)
-    if not trouble:
+    if not trouble.words:
         return None
     metadata = found.metadata
     return wire.Pod(
         namespace=metadata.namespace,
         name=metadata.name,
         phase=word(found.status.phase),
-        reason=trouble[:MAX_TROUBLE_CHARACTERS],
+        reason=trouble.words,
         node=found.spec.node_name,
         owner_kind=owner[0],
         owner=owner[1],
         restarts=found.restarts,
+        crash=_crash(trouble.crash) if trouble.crash is not None else None,
         since=_unwell_since(found),
         created_at=moment(metadata.creation_timestamp),
+    )
+
+
+def _crash(found: Crash) -> wire.Crash:
+    return wire.Crash(
+        container=word(found.container), reason=word(found.reason), exit_code=found.exit_code, runs=found.runs
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -9,7 +10,6 @@ from msgspec.structs import replace
 from towline.agent.kubernetes import described
 from towline.agent.kubernetes.book import Book
 from towline.agent.kubernetes.table import Allowed, Table
-from towline.aio.clock import Clock
 from towline.kube import objects
 from towline.wire import kube_inventory as wire
 
@@ -24,7 +24,10 @@ class Warned:
 
 
 class EventTable(Table[objects.Event]):
-    """Warnings, those of one reason about one object as one."""
+    """Warnings, those of one reason about one object as one.
+
+    Args: now: the cluster's time, in seconds since the epoch; a clock that jumps would lose them.
+    """
 
     AGE_SECONDS = 3600.0
     """Older ones are no news; the API server itself forgets them after an hour."""
@@ -36,15 +39,15 @@ class EventTable(Table[objects.Event]):
     NOISE = frozenset({"DNSConfigForming", "FailedToUpdateEndpoint", "FailedToUpdateEndpointSlices"})
     """Warnings that mend themselves, or that nobody acts upon."""
 
-    def __init__(self, book: Book, allowed: Allowed, clock: Clock) -> None:
+    def __init__(self, book: Book, allowed: Allowed, now: Callable[[], float]) -> None:
         super().__init__(book, allowed)
-        self._clock = clock
+        self._now = now
         self._entry_of: dict[str, str] = {}
         self._warned: dict[str, Warned] = {}
 
     def keep(self, key: str, found: objects.Event) -> None:
         entry = described.event(found)
-        fresh = self._clock.now().timestamp() - entry.last_at < self.AGE_SECONDS
+        fresh = self._now() - entry.last_at < self.AGE_SECONDS
         if not fresh or found.type == "Normal" or entry.reason in self.NOISE:
             return
         told = wire.entry_key(entry)
@@ -80,7 +83,7 @@ class EventTable(Table[objects.Event]):
 
     def forget_old(self) -> None:
         """Take back warnings that are no news any more."""
-        oldest = self._clock.now().timestamp() - self.AGE_SECONDS
+        oldest = self._now() - self.AGE_SECONDS
         for warned in list(self._warned.values()):
             if warned.last_at < oldest:
                 for key in list(warned.objects):

@@ -1,6 +1,6 @@
 """Streams to the API server: the two ends of one, joined by callbacks, and the server of `Kube` targets.
 
-As in `streams/bridge.py` no task and no buffer stands in the way of the bytes, and an end that is full makes the other
+As in `aio/bridge.py` no task and no buffer stands in the way of the bytes, and an end that is full makes the other
 one stop reading. What may pass is decided by the `Conversation` between them.
 """
 
@@ -16,7 +16,7 @@ from towline.agent.kubernetes.conversation import Conversation, Moved, State
 from towline.agent.kubernetes.credentials import ApiServer, Credentials
 from towline.agent.kubernetes.gate import Gate, admit, answer
 from towline.agent.policy import KubernetesRules, LocalPolicy
-from towline.agent.streams.bridge import Bridge, join, until_over
+from towline.aio.bridge import Bridge, join, until_over
 from towline.aio.clock import REAL_CLOCK, Clock, Timer
 from towline.aio.streams import StreamError
 from towline.aio.tls import keep_paused_bytes

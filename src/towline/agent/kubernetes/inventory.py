@@ -7,7 +7,6 @@ words, and tried again only now and then.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import random
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from msgspec import structs
 from towline.agent.errors import KubernetesAbsent, KubernetesError, PolicyRefused
 from towline.agent.kubernetes import described
 from towline.agent.kubernetes.api import Api, Connection
-from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT, Credentials
+from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT, Credentials, own_namespace
 from towline.agent.kubernetes.event_table import EventTable
 from towline.agent.kubernetes.kubelets import Account, KubeletReader
 from towline.agent.kubernetes.pod_table import PodTable
@@ -33,9 +32,11 @@ from towline.agent.kubernetes.tables import NamespaceTable, NodeTable, WorkloadT
 from towline.agent.kubernetes.telling import Teller
 from towline.agent.kubernetes.usage import UsageSampler, UsageTeller
 from towline.agent.kubernetes.usage_reading import Reading, unknown
-from towline.agent.kubernetes.watches import Source, State, Watcher
+from towline.agent.kubernetes.watches import Source, State, Watcher, may_read
 from towline.agent.policy import KubernetesRules, LocalPolicy, fits
+from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.malloc import Ebb
 from towline.aio.tasks import TaskOwner
 from towline.kube import objects
 from towline.wire.kube_inventory import About
@@ -48,8 +49,9 @@ TICK_INTERVAL = 5.0
 """Seconds between two looks at what only time changes, and at counts that well pods alone have changed."""
 COUNT_TICKS = 6
 """Ticks after which counts of pods by node are told: with each change they would tell every node all the time."""
-DENIED_INTERVAL = 300.0
-"""Seconds, and up to half as much more, before something that was denied is asked for again."""
+FIRST_DENIED_INTERVAL, DENIED_INTERVAL = 5.0, 600.0
+"""Seconds at most before something that was denied is asked for again, at first and later: an API server that has just
+started denies everything, and rights that are missing mostly stay so."""
 MOST_NAMESPACES = 20
 """Namespaces that are read one by one: each costs one connection for every kind."""
 
@@ -102,6 +104,10 @@ class KubernetesInventory:
         self._draw = draw
         self.teller = Teller(self._gather, clock=clock)
         self.usage = UsageTeller()
+        self.sampler = UsageSampler(
+            self._api, self.usage, allowed=self._allows, named=lambda: self._named(PODS), read=self._measured,
+            kubelets=self._kubelets, clock=clock,
+        )  # fmt: skip
         self._begin(KubernetesRules())
 
     def __repr__(self) -> str:
@@ -158,7 +164,7 @@ class KubernetesInventory:
         async with TaskOwner("kubernetes-inventory") as owner:
             owner.spawn("ticks", self._tick())
             owner.spawn("poll", self._poll())
-            owner.spawn("usage", self._sampler().run())
+            owner.spawn("usage", self.sampler.run())
             self._spawn(owner, NODES, self._nodes)
             self._spawn(owner, NAMESPACES, self._namespaces)
             for _, source in WORKLOADS:
@@ -176,10 +182,10 @@ class KubernetesInventory:
         self.teller.is_read = self._is_withdrawn = False
         self._patterns = rules.namespaces
         self._sight = Sight(book, self._read, clock=self._clock)
-        self._pods = PodTable(book, self._allows, self._clock)
+        self._pods = PodTable(book, self._allows, self._clock, self._api.now)
         self._nodes = NodeTable(book, self._allows, self._pods)
         self._namespaces = NamespaceTable(book, self._allows, self._pods)
-        self._events = EventTable(book, self._allows, self._clock)
+        self._events = EventTable(book, self._allows, self._api.now)
         self._workloads = {source.kind: WorkloadTable(book, self._allows, kind) for kind, source in WORKLOADS}
 
     def _allows(self, namespace: str) -> bool:
@@ -198,15 +204,23 @@ class KubernetesInventory:
 
     async def _follow(self, source: Source[Any], table: Table[Any]) -> None:
         """Follow one kind for ever: everywhere when that is allowed, else in the namespaces that are named."""
+        pauses = self._denied_pauses()
         while True:
             feed = Feed(table, lambda state, reason: self._turned(source, state, reason))
-            await Watcher(self._api, source, feed, clock=self._clock, draw=self._draw).run()
-            feed.clear()
+            if await self._watch(source, feed):
+                pauses = self._denied_pauses()
             names = self._named(source)
             if names:
                 await self._follow_named(source, table, names)
             else:
-                await self._clock.sleep(self._denied_pause())
+                await pauses.wait()
+
+    async def _watch(self, source: Source[Any], feed: Feed[Any]) -> bool:
+        """Watch until it is denied, and take everything back. Returns: whether anything was read before that."""
+        watcher: Watcher[Any] = Watcher(self._api, source, feed, clock=self._clock, draw=self._draw)
+        await watcher.run()
+        feed.clear()
+        return watcher.was_read
 
     async def _follow_named(self, source: Source[Any], table: Table[Any], names: tuple[str, ...]) -> None:
         """Follow one kind in some namespaces, until all of them may be read at once."""
@@ -218,17 +232,19 @@ class KubernetesInventory:
                 one = replace(source, namespace=name)
                 feeds.append(Feed(table, partial(self._sight.turned, source.kind, name)))
                 owner.spawn(name, self._follow_one(one, feeds[-1]))
-            while not await self._may_read(source):
-                await self._clock.sleep(self._denied_pause())
+            pauses = self._denied_pauses()
+            while not await may_read(self._api, source):
+                await pauses.wait()
         for feed in feeds:
             feed.clear()
         self._sight.widened(source.kind)
 
     async def _follow_one(self, source: Source[Any], feed: Feed[Any]) -> None:
+        pauses = self._denied_pauses()
         while True:
-            await Watcher(self._api, source, feed, clock=self._clock, draw=self._draw).run()
-            feed.clear()
-            await self._clock.sleep(self._denied_pause())
+            if await self._watch(source, feed):
+                pauses = self._denied_pauses()
+            await pauses.wait()
 
     def _turned(self, source: Source[Any], state: State, reason: str) -> None:
         """What is denied everywhere and read in some namespaces is not missing."""
@@ -237,15 +253,8 @@ class KubernetesInventory:
         if state is not State.DENIED or not self._named(source):
             self._sight.turned(source.kind, "", state, reason)
 
-    def _denied_pause(self) -> float:
-        return DENIED_INTERVAL * (1 + self._draw() / 2)
-
-    async def _may_read(self, source: Source[Any]) -> bool:
-        with contextlib.suppress(KubernetesError):
-            async with self._api.connection() as connection:
-                await connection.ask(source.target(limit=1))
-                return True
-        return False
+    def _denied_pauses(self) -> Backoff:
+        return Backoff(first=FIRST_DENIED_INTERVAL, longest=DENIED_INTERVAL, clock=self._clock, draw=self._draw)
 
     def _named(self, source: Source[Any]) -> tuple[str, ...]:
         """Return the namespaces to read a kind in one by one: those of the policy, else the agent's own."""
@@ -254,21 +263,20 @@ class KubernetesInventory:
         patterns = self._patterns
         if not any(letter in pattern for pattern in patterns for letter in "*?["):
             return tuple(dict.fromkeys(patterns))[:MOST_NAMESPACES]
-        try:
-            own = (self._service_account / "namespace").read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            return ()
+        own = own_namespace(self._service_account)
         return (own,) if own and self._allows(own) else ()
 
     # -- what time changes -----------------------------------------------------------------------
 
     async def _tick(self) -> None:
+        ebb = Ebb()
         for ticks in itertools.count(1):
             await self._clock.sleep(TICK_INTERVAL)
             self._pods.settle()
             self._events.forget_old()
             self._sight.look()
             self._namespaces.recount()
+            ebb.note(len(self._pods.keys), self._pods.removed)
             if ticks % COUNT_TICKS == 0:
                 self._nodes.recount()
 
@@ -293,12 +301,6 @@ class KubernetesInventory:
         )
 
     # -- usage -----------------------------------------------------------------------------------
-
-    def _sampler(self) -> UsageSampler:
-        return UsageSampler(
-            self._api, self.usage, allowed=self._allows, named=lambda: self._named(PODS), read=self._measured,
-            kubelets=self._kubelets, clock=self._clock,
-        )  # fmt: skip
 
     def _measured(self, reading: Reading) -> None:
         """Note what nodes use now, and whether there is a metrics API; one that was not reached says nothing."""

@@ -6,6 +6,7 @@ A pod that is well leaves a line of four words; that is what keeps 5,000 of them
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from towline.agent.kubernetes import described
@@ -13,6 +14,7 @@ from towline.agent.kubernetes.book import Book
 from towline.agent.kubernetes.table import Allowed, Table
 from towline.aio.clock import Clock
 from towline.kube import objects
+from towline.kube.troubles import pod_trouble
 from towline.wire import kube_inventory as wire
 
 SETTLE_SECONDS = 30.0
@@ -53,13 +55,17 @@ class Tally:
 class PodTable(Table[objects.Pod]):
     """Pods: counted all, told when they are not well."""
 
-    def __init__(self, book: Book, allowed: Allowed, clock: Clock) -> None:
+    def __init__(self, book: Book, allowed: Allowed, clock: Clock, now: Callable[[], float]) -> None:
+        """`now` is the time of the cluster, in seconds since the epoch."""
         super().__init__(book, allowed)
         self._clock = clock
+        self._now = now
         self._lines: dict[str, tuple[str, str, str, bool]] = {}
         """By key: namespace, phase, node, unwell."""
         self._tallies: dict[str, Tally] = {}
         self._settling: dict[str, tuple[float, wire.Pod]] = {}
+        self._mending: dict[str, tuple[float, objects.Pod]] = {}
+        """Pods that are well at a moment if nothing happens until then, in seconds since the epoch."""
         self.touched: set[str] = set()
         """Namespaces whose counts have changed."""
         self.on_node: dict[str, int] = {}
@@ -74,7 +80,12 @@ class PodTable(Table[objects.Pod]):
         self.touched |= self._tallies.keys()
 
     def keep(self, key: str, found: objects.Pod) -> None:
-        entry = described.pod(found, self._owner(found))
+        trouble = pod_trouble(found, self._now())
+        if trouble.until:
+            self._mending[key] = (trouble.until, found)
+        else:
+            self._mending.pop(key, None)
+        entry = described.pod(found, self._owner(found), trouble)
         waits = entry is not None and entry.reason.startswith(_SETTLING) and not self.book.has("pods", key)
         if entry is not None and waits:
             began = self._settling.get(key, (self._clock.monotonic(), entry))[0]
@@ -88,11 +99,13 @@ class PodTable(Table[objects.Pod]):
 
     def drop(self, key: str) -> None:
         self._settling.pop(key, None)
+        self._mending.pop(key, None)
         self._tell(key, None)
         self._line(key, None)
 
     def settle(self) -> bool:
-        """Tell of pods that stayed not ready for long enough. Returns: whether others still may."""
+        """Tell of pods that stayed not ready, or ran, for long enough. Returns: whether others still may."""
+        self._mend()
         now = self._clock.monotonic()
         for key, (began, entry) in list(self._settling.items()):
             if now - began >= SETTLE_SECONDS:
@@ -100,7 +113,13 @@ class PodTable(Table[objects.Pod]):
                 self._tell(key, entry)
                 namespace, phase, node, _ = self._lines[key]
                 self._line(key, (namespace, phase, node, True))
-        return bool(self._settling)
+        return bool(self._settling or self._mending)
+
+    def _mend(self) -> None:
+        now = self._now()
+        for key, (until, found) in list(self._mending.items()):
+            if now >= until:
+                self.keep(key, found)
 
     def _tell(self, key: str, entry: wire.Pod | None) -> None:
         if entry is None:

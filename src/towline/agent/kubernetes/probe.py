@@ -83,7 +83,7 @@ async def _read(stream: TransportStream) -> bytes:
 def _version_in(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Version).git_version
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
 
 

@@ -90,7 +90,7 @@ class KeySecret:
         try:
             found = msgspec.json.decode(body, type=_Secret)
             data = {key: base64.b64decode(text, validate=True) for key, text in found.data.items()}
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, binascii.Error) as error:
             raise KubernetesError(f"the Secret {self._name} cannot be read") from error
         return Content(data, found.metadata.resource_version)
 
@@ -125,5 +125,5 @@ def _call(server: ApiServer, method: str, path: str, body: dict[str, Any] | None
 def _message(body: bytes) -> str:
     try:
         return msgspec.json.decode(body, type=_Status).message[:300] or "no reason given"
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return "no reason given"

@@ -27,6 +27,8 @@ class Table(Generic[T]):
         self._allowed = allowed
         """Says which namespaces the host's policy lets be told; empty: the cluster's own objects."""
         self.keys: set[str] = set()
+        self.removed = 0
+        """How many objects have gone since the beginning."""
 
     def key(self, found: T) -> str:
         metadata: objects.Metadata = found.metadata  # type: ignore[attr-defined]
@@ -44,6 +46,7 @@ class Table(Generic[T]):
     def remove(self, key: str) -> None:
         if key in self.keys:
             self.keys.discard(key)
+            self.removed += 1
             self.drop(key)
 
     def keep(self, key: str, found: T) -> None:
@@ -91,6 +94,12 @@ class Feed(Generic[T]):
         """Take back everything that this watcher said."""
         for key in list(self._keys):
             self._forget(key)
+
+    def heir(self, turned: Turned) -> Feed[T]:
+        """Return a feed that goes on with what this one said; this one is not used any more."""
+        found: Feed[T] = Feed(self._table, turned)
+        found._keys = self._keys
+        return found
 
     def turned(self, state: State, reason: str) -> None:
         self._turned(state, reason)

@@ -11,6 +11,7 @@ from towline.agent.kubernetes.book import Book
 from towline.agent.kubernetes.pod_table import PodTable
 from towline.agent.kubernetes.table import Allowed, Table
 from towline.kube import objects
+from towline.kube.times import moment
 from towline.wire import kube_inventory as wire
 
 USAGE_STEP = 0.01
@@ -57,7 +58,7 @@ class NamespaceTable(Table[objects.Namespace]):
         return super().put(found) if self._allowed(found.metadata.name) else ""
 
     def keep(self, key: str, found: objects.Namespace) -> None:
-        created_at = described.moment(found.metadata.creation_timestamp)
+        created_at = moment(found.metadata.creation_timestamp)
         self._put(wire.Namespace(name=key, phase=described.word(found.status.phase), created_at=created_at))
 
     def drop(self, key: str) -> None:

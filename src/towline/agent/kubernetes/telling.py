@@ -32,7 +32,7 @@ class Teller:
         self._whole_due = True
         self._wake = asyncio.Event()
         self.book = Book(self._wake.set)
-        self.interval = 1.0
+        self.interval = 0.2
         """Seconds that changes are gathered; the server's settings may change it."""
         self.is_read = False
         """Whether everything was read once: before, nothing is told, so that nothing seems to be gone."""

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from towline.agent.errors import KubernetesError
 from towline.agent.kubernetes.credentials import ALPN, ApiServer
+from towline.aio.sockets import speak_on
 
 CONNECT_TIMEOUT = 7.0
 """Seconds for TCP and TLS together: the API server is near, and the opener of a stream waits for ten."""
@@ -40,14 +41,32 @@ async def dial(server: ApiServer, protocol_factory: Callable[[], P]) -> tuple[as
 
 async def _connect(server: ApiServer, protocol_factory: Callable[[], P]) -> tuple[asyncio.Transport, P]:
     name = server.server_name if server.tls is not None else None
-    transport, protocol = await asyncio.get_running_loop().create_connection(
+    loop = asyncio.get_running_loop()
+    if server.way is not None:
+        line = await server.way()
+        tls = {} if line.is_plain else {"ssl": server.tls, "server_hostname": name}
+        return await speak_on(line.socket, protocol_factory, **tls)
+    transport, protocol = await loop.create_connection(
         protocol_factory, server.host, server.port, ssl=server.tls, server_hostname=name
     )
-    opened = transport.get_extra_info("socket")
-    if opened is not None:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEP_ALIVE_AFTER)
+    keep_alive(transport, KEEP_ALIVE_AFTER)
     return transport, protocol
+
+
+def keep_alive(transport: asyncio.BaseTransport, seconds: int, *, lost_after: int = 0) -> None:
+    """Let the kernel ask after so many seconds of silence whether a TCP connection still stands.
+
+    Args: lost_after: seconds without an answer, to that or to what was sent, after which it is broken; the kernel asks
+        every `seconds` then. 0: some fifteen minutes. Source: tcp(7), TCP_USER_TIMEOUT.
+    """
+    opened = transport.get_extra_info("socket")
+    if opened is None or opened.family == socket.AF_UNIX:
+        return
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+    if lost_after:
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, seconds)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, lost_after * 1000)
 
 
 def speaks_http1(transport: asyncio.BaseTransport) -> bool:

@@ -103,6 +103,7 @@ class UsageSampler:
         self._read = read
         self._kubelets = kubelets
         self._clock = clock
+        self._listeners: list[Callable[[Reading], None]] = []
 
     def __repr__(self) -> str:
         return f"<UsageSampler to {self._teller!r}>"
@@ -114,9 +115,16 @@ class UsageSampler:
             reading = await self.sample()
             if not reading.away:
                 self._read(reading)
+            for listener in tuple(self._listeners):
+                listener(reading)
             await self._teller.tell(reading)
             interval = min(max(SAMPLE_INTERVAL, reading.window), LONGEST_INTERVAL)
             await self._clock.sleep(max(0.0, began + interval - self._clock.monotonic()))
+
+    def listen(self, listener: Callable[[Reading], None]) -> Callable[[], None]:
+        """Have a function called with each reading that `run` takes. Returns: what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener) if listener in self._listeners else None
 
     async def sample(self) -> Reading:
         """Return what is used now; a reading without a source says why nothing is known."""

@@ -7,6 +7,9 @@ States of a watcher, each told to its sink:
     AWAY       the API server does not answer; tried again with back-off, from the last version
     DENIED     it answers that this may not be read, or that there is no such kind; `run` returns
 
+What was read once is not denied by a first refusal: an API server that has just started answers some before it knows
+its own rules. Until they have lasted for a while the watcher is AWAY, and what was read stays.
+
 A version that is too old (410, as a status or as an event) means LISTING again, after a random pause, because every
 watcher of a cluster meets the same 410 at the same time. Source: Kubernetes API concepts, "Efficient detection of
 changes"; nothing here knows what the objects mean.
@@ -14,6 +17,8 @@ changes"; nothing here knows what the objects mean.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +29,7 @@ from urllib.parse import quote
 import msgspec
 
 from towline.agent.errors import KubernetesError
-from towline.agent.kubernetes.api import Api, ApiAway, ApiRefused, Connection, TooLarge
+from towline.agent.kubernetes.api import Answer, Api, ApiAway, ApiRefused, Connection, TooLarge
 from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.kube.errors import BadWatch
@@ -37,10 +42,17 @@ LARGEST_PAGE_BYTES = 16 * 1024 * 1024
 """A page of 500 usual pods has 4 MiB. A larger one is asked for again with fewer objects."""
 WATCH_SECONDS = (240, 480)
 """How long one watch lasts, drawn at random, so that watches do not begin anew all at once."""
-RELIST_JITTER = 5.0
+WATCH_GRACE = 30.0
+"""Seconds after which a watch that should have ended is given up: an API server that froze, or a proxy that did, keeps
+connections open for ever."""
+RELIST_JITTER = 2.0
 """Seconds at most before everything is listed again after a 410."""
-LONGEST_PAUSE = 30.0
-"""Seconds between two attempts to reach an API server that is away."""
+LONGEST_PAUSE = 3.0
+"""Seconds between two attempts to reach an API server that is away: ten seconds after its return everything is known
+again, though what comes first may be a 410, its pause, and a list of 10,000 pods."""
+DENIAL_PATIENCE = 30.0
+"""Seconds that refusals count for nothing after something was read: an API server with many objects needs as long to
+read its rules when it starts."""
 LONGEST_ASKED_PAUSE = 120.0
 """Seconds that an API server may ask us to stay away by Retry-After."""
 SHORT_WATCH = 5.0
@@ -100,6 +112,15 @@ class Sink(Protocol[Seen]):
         """The watcher is in another state; `reason` says why it is away or denied."""
 
 
+async def may_read(api: Api, source: Source[Any]) -> bool:
+    """Ask for one object: tell whether a kind may be read now. False as well when nobody answers."""
+    with contextlib.suppress(KubernetesError):
+        async with api.connection() as connection:
+            await connection.ask(source.target(limit=1))
+            return True
+    return False
+
+
 class _Expired(Exception):
     """The version is too old to go on from."""
 
@@ -115,11 +136,16 @@ class Watcher(Generic[T]):
         *,
         clock: Clock = REAL_CLOCK,
         draw: Callable[[], float] = random.random,
+        patience: float = DENIAL_PATIENCE,
     ) -> None:
         self._api = api
         self._source = source
         self._sink = sink
         self._clock = clock
+        self._patience = patience
+        self._refused_since: float | None = None
+        self._expiries = 0
+        """Versions that were too old, one after the other, with no watch of some length in between."""
         self._draw = draw
         self._backoff = Backoff(longest=LONGEST_PAUSE, clock=clock, draw=draw)
         pages: Any = List[source.type]  # type: ignore[name-defined]
@@ -128,6 +154,8 @@ class Watcher(Generic[T]):
         self._version = ""
         """Where the next watch goes on; empty: list first."""
         self.state = State.LISTING
+        self.was_read = False
+        """True once everything was read."""
 
     def __repr__(self) -> str:
         return f"<Watcher {self._source.namespace}/{self._source.kind} {self.state} at {self._version or 'nothing'}>"
@@ -138,10 +166,9 @@ class Watcher(Generic[T]):
             try:
                 await self._follow()
             except _Expired:
-                self._version = ""
-                await self._clock.sleep(max(self._backoff.next_delay(), self._draw() * RELIST_JITTER))
+                await self._pause_before_list()
             except ApiRefused as error:
-                if error.status in _DENIALS:
+                if error.status in _DENIALS and self._is_denied():
                     self._turn(State.DENIED, error.message or str(error))
                     return error.message or str(error)
                 await self._pause(error, error.retry_after)
@@ -154,6 +181,21 @@ class Watcher(Generic[T]):
     async def _pause(self, error: Exception, asked: float = 0.0) -> None:
         self._turn(State.AWAY, str(error))
         await self._clock.sleep(max(self._backoff.next_delay(), min(asked, LONGEST_ASKED_PAUSE)))
+
+    async def _pause_before_list(self) -> None:
+        """A first 410 is usual; whoever answers with one after the other is not asked for list after list."""
+        self._version = ""
+        self._turn(State.LISTING)
+        self._expiries += 1
+        jitter = self._draw() * RELIST_JITTER
+        await self._clock.sleep(jitter if self._expiries == 1 else max(self._backoff.next_delay(), jitter))
+
+    def _is_denied(self) -> bool:
+        """Tell whether a refusal counts: of what was never read at once, else when refusals have lasted."""
+        now = self._clock.monotonic()
+        if self._refused_since is None:
+            self._refused_since = now
+        return not self.was_read or now - self._refused_since >= self._patience
 
     async def _follow(self) -> None:
         """Use one connection for as long as it lasts: a list when there is no version, then watch after watch."""
@@ -203,20 +245,28 @@ class Watcher(Generic[T]):
         try:
             await self._watch(connection)
         finally:
-            self._backoff.note_lasted(self._clock.monotonic() - began)
-        return self._clock.monotonic() - began
+            lasted = self._clock.monotonic() - began
+            self._backoff.note_lasted(lasted)
+            if lasted >= SHORT_WATCH:
+                self._expiries = 0
+        return lasted
 
     async def _watch(self, connection: Connection) -> None:
         """Follow one watch to its end. Raises: _Expired, ApiAway, ApiRefused, BadWatch."""
         shortest, longest = WATCH_SECONDS
+        seconds = round(shortest + self._draw() * (longest - shortest))
         answer = await self._ask(
-            connection,
-            watch=1,
-            allowWatchBookmarks="true",
-            resourceVersion=self._version,
-            timeoutSeconds=round(shortest + self._draw() * (longest - shortest)),
+            connection, watch=1, allowWatchBookmarks="true", resourceVersion=self._version, timeoutSeconds=seconds
         )
+        self.was_read, self._refused_since = True, None
         self._turn(State.FOLLOWING)
+        try:
+            async with asyncio.timeout(seconds + WATCH_GRACE):
+                await self._read(answer)
+        except TimeoutError as error:
+            raise ApiAway("the API server did not end a watch in its time") from error
+
+    async def _read(self, answer: Answer) -> None:
         reader = WatchReader(self._source.type)
         async for piece in answer.pieces():
             for event in reader.feed(piece):
@@ -224,7 +274,7 @@ class Watcher(Generic[T]):
         if not reader.is_between_events:
             raise ApiAway("a watch ended in the middle of an event")
 
-    async def _ask(self, connection: Connection, **parameters: str | int) -> Any:
+    async def _ask(self, connection: Connection, **parameters: str | int) -> Answer:
         try:
             return await connection.ask(self._source.target(**parameters))
         except ApiRefused as error:

@@ -45,6 +45,11 @@ class ClaimBook:
     def __len__(self) -> int:
         return len(self._claims)
 
+    @property
+    def claims(self) -> tuple[RouteClaim, ...]:
+        """What is claimed now."""
+        return tuple(self._claims.values())
+
     def put(self, maker: str, claims: Iterable[RouteClaim], *, softly: bool = False) -> None:
         """Replace what a maker claims; nothing: it is gone."""
         wanted = {claim.ref: claim for claim in claims}

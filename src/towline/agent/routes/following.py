@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from towline.agent.errors import KubernetesError
 from towline.agent.kubernetes.api import Api
-from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT
+from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT, own_namespace
 from towline.agent.kubernetes.table import Feed
-from towline.agent.kubernetes.watches import Source, State, Watcher
+from towline.agent.kubernetes.watches import Source, State, Watcher, may_read
 from towline.agent.policy import fits
 from towline.agent.routes.shelf import Shelf
 from towline.aio.clock import REAL_CLOCK, Clock
@@ -25,8 +23,8 @@ DENIED_INTERVAL = 60.0
 MOST_NAMESPACES = 20
 """Namespaces that are read one by one: each costs one connection for every kind."""
 
-PATIENCE, RETRY_INTERVAL = 120.0, 5.0
-"""Seconds that refusals count for nothing after something was read, and seconds between two attempts meanwhile."""
+PATIENCE = 120.0
+"""Seconds that refusals count for nothing after something was read: addresses that answer are not given up for less."""
 
 TurnedOne = Callable[[State, str], None]
 Turned = Callable[[str, State, str], None]
@@ -34,24 +32,15 @@ Turned = Callable[[str, State, str], None]
 
 
 class _Sink(Feed[Any]):
-    """A feed that outlives its watchers, and knows since when it is denied what it once had."""
+    """A feed whose denials are for the follower to tell, who knows what they mean."""
 
     def __init__(self, shelf: Shelf[Any], turned: TurnedOne) -> None:
         super().__init__(shelf, turned)
         self._tell = turned
-        self._was_read = False
-        self._denied_since: float | None = None
 
     def turned(self, state: State, reason: str) -> None:
-        if state is State.FOLLOWING:
-            self._was_read, self._denied_since = True, None
-        if state is not State.DENIED:  # what that means is for the follower to say
+        if state is not State.DENIED:
             self._tell(state, reason)
-
-    def has_been_denied_for(self, seconds: float, now: float) -> bool:
-        """A watch was denied just now: tell whether that is for good."""
-        since = self._denied_since = now if self._denied_since is None else self._denied_since
-        return not self._was_read or now - since >= seconds
 
 
 class _Namespaces:
@@ -109,16 +98,8 @@ class Follower:
                 await self._clock.sleep(self._pause())
 
     async def _watch(self, source: Source[Any], sink: _Sink) -> str:
-        """Watch until it is denied for good. Returns: why.
-
-        What was read once is kept through refusals for a while: an API server that has just started answers some
-        before it knows its own rules and kinds.
-        """
-        while True:
-            why = await Watcher(self._api, source, sink, clock=self._clock, draw=self._draw).run()
-            if sink.has_been_denied_for(PATIENCE, self._clock.monotonic()):
-                return why
-            await self._clock.sleep(RETRY_INTERVAL)
+        """Watch until it is denied for good. Returns: why."""
+        return await Watcher(self._api, source, sink, clock=self._clock, draw=self._draw, patience=PATIENCE).run()
 
     async def _follow_named(self, source: Source[Any], shelf: Shelf[Any], names: tuple[str, ...]) -> None:
         """Follow one kind in some namespaces, until all of them may be read at once."""
@@ -127,7 +108,7 @@ class Follower:
             for name in names:
                 one = replace(source, namespace=name)
                 owner.spawn(name, self._follow_one(one, shelf, partial(told.turned, name)))
-            while not await self._may_read(source):
+            while not await may_read(self._api, source):
                 await self._clock.sleep(self._pause())
         shelf.clear()
 
@@ -142,18 +123,8 @@ class Follower:
         """Return the namespaces to read one by one: those of the policy, else the agent's own."""
         if not any(letter in pattern for pattern in self._patterns for letter in "*?["):
             return tuple(dict.fromkeys(self._patterns))[:MOST_NAMESPACES]
-        try:
-            own = (self._service_account / "namespace").read_text().strip()
-        except (OSError, UnicodeDecodeError):
-            return ()
+        own = own_namespace(self._service_account)
         return (own,) if own and fits(own, self._patterns) else ()
-
-    async def _may_read(self, source: Source[Any]) -> bool:
-        with contextlib.suppress(KubernetesError):
-            async with self._api.connection() as connection:
-                await connection.ask(source.target(limit=1))
-                return True
-        return False
 
     def _pause(self) -> float:
         return DENIED_INTERVAL * (1 + self._draw() / 2)

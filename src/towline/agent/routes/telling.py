@@ -7,13 +7,14 @@ message after another: while the link is slow, changes gather in the book.
 from __future__ import annotations
 
 import asyncio
+from typing import Protocol
 
 import structlog
 
 from towline.agent.routes.book import ClaimBook, Source, in_parts
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.streams import StreamError
-from towline.tunnel.session import Session
+from towline.wire import link
 from towline.wire.link import Routes
 
 GATHER_INTERVAL = 0.1
@@ -26,12 +27,19 @@ READ_TIMEOUT = 30.0
 _log = structlog.get_logger("towline.agent")
 
 
+class Told(Protocol):
+    """Who is told: a session, or what stands for one."""
+
+    async def send(self, message: link.Message) -> None:
+        """Raises: StreamError."""
+
+
 class RouteTeller:
     """Tells what the book holds. `connected` and `disconnected` give and take the link."""
 
     def __init__(self, *, clock: Clock = REAL_CLOCK) -> None:
         self._clock = clock
-        self._session: Session | None = None
+        self._session: Told | None = None
         self._sequence = 0
         self._unread: set[Source] = set()
         self._has_begun = False
@@ -65,7 +73,7 @@ class RouteTeller:
         if not self._unread:
             self._wake.set()
 
-    def connected(self, session: Session) -> None:
+    def connected(self, session: Told) -> None:
         """Tell everything to a new link."""
         self._session = session
         self._sequence = 0
@@ -110,7 +118,7 @@ class RouteTeller:
         await self._send(session, message)
         return len(message.claims) + len(message.removed)
 
-    async def _send(self, session: Session, message: Routes) -> None:
+    async def _send(self, session: Told, message: Routes) -> None:
         parts = in_parts(message, self._sequence + 1)
         self._sequence += len(parts)
         try:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from towline.agent.host.facts import own_addresses
 from towline.agent.policy import LocalPolicy, may_forward
-from towline.agent.streams.bridge import Bridge, join, until_over
 from towline.agent.streams.refusal import Refused
+from towline.aio.bridge import Bridge, join, until_over
 from towline.aio.streams import StreamError
 from towline.aio.tls import keep_paused_bytes
 from towline.tunnel.opening import IncomingStream

@@ -2,31 +2,34 @@
 
 Following begins with the first question and ends when nobody has asked or listened for a while, so that an agent whose
 surface is only there for emergencies pays nothing. Namespaces that the host's policy leaves out are never in it. Where
-a kind may not be read everywhere, it is read in the namespaces that the policy names.
+a kind may not be read everywhere, it is read in the namespaces that the policy names, or in the agent's own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import bisect
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import structlog
 
 from towline.agent.kubernetes.api import Api
+from towline.agent.kubernetes.credentials import SERVICE_ACCOUNT, own_namespace
 from towline.agent.kubernetes.inventory import MOST_NAMESPACES
 from towline.agent.kubernetes.table import Feed
-from towline.agent.kubernetes.watches import Source, State, Watcher
+from towline.agent.kubernetes.watches import Source, State, Watcher, may_read
 from towline.agent.policy import KubernetesRules, LocalPolicy, fits
 from towline.agent.surface import cluster
 from towline.agent.surface.cluster import Row, Sort
 from towline.agent.surface.errors import SurfaceError, unavailable
-from towline.agent.surface.selectors import Selector
+from towline.agent.surface.shelf import Listener, Shelf, What
+from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.malloc import Ebb, give_back
 from towline.aio.tasks import TaskOwner
 from towline.kube import objects
 
@@ -35,143 +38,45 @@ READ_TIMEOUT = 15.0
 IDLE_SECONDS = 600.0
 """Seconds without a question or a listener after which the watches end."""
 LOOK_INTERVAL = 5.0
-"""Seconds between two looks at whether anybody still asks, and whether the policy is another one."""
-DENIED_INTERVAL = 60.0
-"""Seconds before something that was denied is asked for again: somebody sits there and mends the rights."""
+"""Seconds between two looks at whether anybody still asks, whether the policy is another one, and what time changed."""
+FIRST_DENIED_INTERVAL, DENIED_INTERVAL = 5.0, 60.0
+"""Seconds at most before something that was denied is asked for again, at first and later: an API server that has just
+started denies everything, and somebody may sit there and mend the rights."""
 EVENT_AGE_SECONDS = 5.0
-"""Events of the cluster that are older when they are first seen are history, and not told as news."""
+"""Events in a list that are older are history, and not told as news."""
 
-What = Literal["added", "changed", "removed"]
-Listener = Callable[[What, str, Row], None]
 EventListener = Callable[[dict[str, Any]], None]
 
 _log = structlog.get_logger("towline.agent.surface")
 
 
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """How much a shelf is worth. `age`: seconds since it was known to be current; 0 while a watch is open."""
-
-    state: State
-    age: float
-    reason: str
-    namespaces: tuple[str, ...]
-    """Those that were read one by one; empty: all."""
-
-
-class Shelf:
-    """The rows of one kind. Fed by one watcher, or by one for each namespace."""
-
-    def __init__(self, sort: Sort[Any], allowed: Callable[[str], bool], told: Listener, clock: Clock) -> None:
-        self.sort = sort
-        self.rows: dict[str, Row] = {}
-        self.namespaces: tuple[str, ...] = ()
-        self.is_read = False
-        """True once everything was read, or denied."""
-        self.settled = asyncio.Event()
-        """Set while there is something to say: rows, or why there are none."""
-        self._allowed = allowed
-        self._told = told
-        self._clock = clock
-        self._keys: list[str] | None = []
-        self._states: dict[str, tuple[State, str]] = {}
-        self._current_at = clock.monotonic()
-
-    def __repr__(self) -> str:
-        return f"<Shelf {len(self.rows)} {self.sort.source.kind} {self.freshness.state}>"
-
-    # what a feed uses
-
-    def key(self, found: Any) -> str:
-        metadata = found.metadata
-        return f"{metadata.namespace}/{metadata.name}"
-
-    def put(self, found: Any) -> str:
-        metadata = found.metadata
-        if not self._allowed(metadata.name if self.sort is cluster.NAMESPACES else metadata.namespace):
-            return ""
-        row = self.sort.row(found)
-        before = self.rows.get(row.key)
-        self.rows[row.key] = row
-        if before is None:
-            self._keys = None
-        if self.is_read and (before is None or before.shown != row.shown):
-            self._told("added" if before is None else "changed", self.sort.name, row)
-        return row.key
-
-    def remove(self, key: str) -> None:
-        row = self.rows.pop(key, None)
-        if row is not None:
-            self._keys = None
-            self._told("removed", self.sort.name, row)
-
-    def turned(self, namespace: str, state: State, reason: str) -> None:
-        """One of the watchers is in another state."""
-        if self.freshness.state is State.FOLLOWING:
-            self._current_at = self._clock.monotonic()
-        self._states[namespace] = (state, reason)
-        is_narrowed = state is State.DENIED and not namespace and self.namespaces
-        if not is_narrowed and self._are_all(State.FOLLOWING, State.DENIED):
-            self.is_read = True
-        if self.is_read or state is State.AWAY:
-            self.settled.set()
-        else:
-            self.settled.clear()
-
-    def narrowed(self, namespaces: tuple[str, ...]) -> None:
-        """From now on these namespaces are read one by one; none: all at once."""
-        self.namespaces = namespaces
-        self._states.clear()
-
-    # what questions use
-
-    @property
-    def freshness(self) -> Freshness:
-        """The worst of what the watchers say."""
-        order = (State.AWAY, State.LISTING, State.DENIED, State.FOLLOWING)
-        state, reason = min(self._states.values(), key=lambda each: order.index(each[0]), default=(State.LISTING, ""))
-        age = 0.0 if state is State.FOLLOWING else self._clock.monotonic() - self._current_at
-        return Freshness(state, round(age, 3), reason, self.namespaces)
-
-    def page(
-        self, *, namespace: str = "", selector: Selector, behind: str = "", limit: int
-    ) -> tuple[list[Row], str, int]:
-        """Return rows in the order of their keys. Returns besides: the last key, if there are more, and how many."""
-        if self._keys is None:
-            self._keys = sorted(self.rows)
-        begin = bisect.bisect_right(self._keys, behind) if behind else 0
-        rows = (self.rows[key] for key in self._keys[begin:])
-        found = [row for row in rows if (not namespace or row.namespace == namespace) and selector.matches(row.labels)]
-        more = len(found) - limit
-        return (found[:limit], found[limit - 1].key, more) if more > 0 else (found, "", 0)
-
-    def _are_all(self, *states: State) -> bool:
-        known = self._states.values()
-        expected = len(self.namespaces) or 1
-        return len(known) >= expected and all(state in states for state, _ in known)
-
-
 class _News:
-    """Takes events of the cluster, and tells those that are news. Nothing is kept of them."""
+    """Takes events of the cluster, and tells those that are news. Nothing is kept of them.
 
-    def __init__(self, allowed: Callable[[str], bool], told: EventListener, clock: Clock) -> None:
+    Args: now: the cluster's time: by a clock of ours that is wrong all of them, or none, would be news.
+    """
+
+    def __init__(self, allowed: Callable[[str], bool], told: EventListener, now: Callable[[], float]) -> None:
         self._allowed = allowed
         self._told = told
-        self._clock = clock
+        self._now = now
+        self._is_listing = False
 
     def begin(self) -> None:
-        return
+        self._is_listing = True
 
     def put(self, found: objects.Event) -> None:
+        """What a watch brings is news, even late: it happened after all that was known."""
         told = cluster.event(found)
-        if self._allowed(told["namespace"]) and self._clock.now().timestamp() - told["at"] < EVENT_AGE_SECONDS:
+        is_news = not self._is_listing or self._now() - told["at"] < EVENT_AGE_SECONDS
+        if is_news and self._allowed(told["namespace"]):
             self._told(told)
 
     def remove(self, found: objects.Event) -> None:
         return
 
     def finish(self) -> None:
-        return
+        self._is_listing = False
 
     def turned(self, state: State, reason: str) -> None:
         return
@@ -186,12 +91,14 @@ class ClusterCache:
         policy: Callable[[], LocalPolicy],
         owner: TaskOwner,
         *,
+        service_account: Path = SERVICE_ACCOUNT,
         clock: Clock = REAL_CLOCK,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._api = api
         self._policy = policy
         self._owner = owner
+        self._service_account = service_account
         self._clock = clock
         self._draw = draw
         self._listeners: list[Listener] = []
@@ -200,6 +107,7 @@ class ClusterCache:
         self._shelves: dict[str, Shelf] = {}
         self._rules: KubernetesRules | None = None
         self._running: asyncio.Task[None] | None = None
+        self._ebb = Ebb()
 
     def __repr__(self) -> str:
         return f"<ClusterCache {'followed' if self.is_followed else 'idle'} {list(self._shelves.values())}>"
@@ -224,6 +132,11 @@ class ClusterCache:
         if fresh.state is State.DENIED and not shelf.rows:
             raise SurfaceError("forbidden", f"the agent may not read {sort.source.kind}: {fresh.reason}")
         return shelf
+
+    def rows_now(self, sort: Sort[Any]) -> dict[str, Row] | None:
+        """Return what is known of a kind at this moment, without asking; None when it was not read."""
+        shelf = self._shelves.get(sort.source.kind)
+        return shelf.rows if shelf is not None and shelf.is_read else None
 
     def use(self) -> None:
         """Begin to follow, or go on. Raises: PolicyRefused: nothing may be told."""
@@ -267,7 +180,8 @@ class ClusterCache:
     def _begin(self, rules: KubernetesRules) -> None:
         self._rules = rules
         self._shelves = {
-            sort.source.kind: Shelf(sort, self._allows, self._changed, self._clock) for sort in cluster.SORTS
+            sort.source.kind: Shelf(sort, self._allows, self._changed, self._clock, self._api.now)
+            for sort in cluster.SORTS
         }
 
     def _allows(self, namespace: str) -> bool:
@@ -279,12 +193,19 @@ class ClusterCache:
         async with TaskOwner("surface cache") as owner:
             for shelf in self._shelves.values():
                 owner.spawn(shelf.sort.source.kind, self._fill(shelf))
-            news = _News(self._allows, self._happened, self._clock)
-            owner.spawn("events", self._watch_events(news))
+            owner.spawn("events", self._watch_events())
             while self._is_wanted(rules):
+                self._look_at_memory()
                 await self._clock.sleep(LOOK_INTERVAL)
+                for shelf in self._shelves.values():
+                    shelf.age()
         self._shelves = {}
         self._rules = None
+        give_back()
+
+    def _look_at_memory(self) -> None:
+        shelves = self._shelves.values()
+        self._ebb.note(sum(len(shelf.rows) for shelf in shelves), sum(shelf.removed for shelf in shelves))
 
     def _is_wanted(self, rules: KubernetesRules) -> bool:
         policy = self._policy()
@@ -293,43 +214,69 @@ class ClusterCache:
         return bool(self._listeners) or self._clock.monotonic() - self._used_at < IDLE_SECONDS
 
     async def _fill(self, shelf: Shelf) -> None:
-        """Keep one shelf for ever: everywhere when that is allowed, else in the namespaces that the policy names."""
+        """Keep one shelf for ever: everywhere when that is allowed, else in the namespaces that there are instead."""
         source = shelf.sort.source
-        names = self._named(shelf.sort)
+        named = self._named(shelf.sort)
+        if named:
+            shelf.narrowed(named)
+            await self._fill_named(shelf, {name: Feed(shelf, partial(shelf.turned, name)) for name in named})
+        shelf.instead = self._own_namespace(shelf.sort)
+        feed, pauses = Feed(shelf, partial(shelf.turned, "")), self._pauses()
         while True:
-            shelf.narrowed(())
-            if not names:
-                await self._feed(shelf, source, "")
-                await self._clock.sleep(DENIED_INTERVAL)
-                continue
-            shelf.narrowed(names)
-            async with TaskOwner(f"surface {source.kind}") as owner:
-                tasks = [owner.spawn(name, self._feed_for_ever(shelf, source, name)) for name in names]
-                await asyncio.wait(tasks)
+            if await self._watch(source, feed):
+                pauses = self._pauses()
+            feed.clear()
+            if shelf.instead:
+                feed = await self._fill_instead(shelf)
+            else:
+                await pauses.wait()
 
-    async def _feed_for_ever(self, shelf: Shelf, source: Source[Any], namespace: str) -> None:
-        while True:
-            await self._feed(shelf, replace(source, namespace=namespace), namespace)
-            await self._clock.sleep(DENIED_INTERVAL)
+    async def _fill_instead(self, shelf: Shelf) -> Feed[Any]:
+        """Read the agent's own namespace until everything may be read. Returns: what goes on with its rows."""
+        (name,) = shelf.instead
+        shelf.narrowed(shelf.instead)
+        feed = Feed(shelf, partial(shelf.turned, name))
+        pauses = self._pauses()
+        async with TaskOwner(f"surface {shelf.sort.source.kind}") as owner:
+            owner.spawn(name, self._fill_named(shelf, {name: feed}))
+            await pauses.wait()
+            while not await may_read(self._api, shelf.sort.source):
+                await pauses.wait()
+        shelf.narrowed(())
+        return feed.heir(partial(shelf.turned, ""))
 
-    async def _feed(self, shelf: Shelf, source: Source[Any], namespace: str) -> None:
-        """Feed a shelf until it is denied."""
-        feed = Feed(shelf, partial(shelf.turned, namespace))
-        await Watcher(self._api, source, feed, clock=self._clock, draw=self._draw).run()
-        feed.clear()
-
-    async def _watch_events(self, news: _News) -> None:
-        names = self._named(cluster.PODS)
-        async with TaskOwner("surface events") as owner:
-            for name in names or ("",):
-                owner.spawn(name or "all", self._watch_events_of(news, name))
+    async def _fill_named(self, shelf: Shelf, feeds: dict[str, Feed[Any]]) -> None:
+        """Read some namespaces for ever."""
+        async with TaskOwner(f"surface {shelf.sort.source.kind}") as owner:
+            for name, feed in feeds.items():
+                source = replace(shelf.sort.source, namespace=name)
+                owner.spawn(name, self._watch_for_ever(source, feed, denied=feed.clear))
             await owner.join()
 
-    async def _watch_events_of(self, news: _News, namespace: str) -> None:
-        source = replace(cluster.EVENTS, namespace=namespace)
+    async def _watch(self, source: Source[Any], sink: Any) -> bool:
+        """Watch until that is denied. Returns: whether anything was read before."""
+        watcher: Watcher[Any] = Watcher(self._api, source, sink, clock=self._clock, draw=self._draw)
+        await watcher.run()
+        return watcher.was_read
+
+    async def _watch_for_ever(self, source: Source[Any], sink: Any, denied: Callable[[], None] = lambda: None) -> None:
+        """Watch, with pauses while that is denied."""
+        pauses = self._pauses()
         while True:
-            await Watcher(self._api, source, news, clock=self._clock, draw=self._draw).run()
-            await self._clock.sleep(DENIED_INTERVAL)
+            if await self._watch(source, sink):
+                pauses = self._pauses()
+            denied()
+            await pauses.wait()
+
+    def _pauses(self) -> Backoff:
+        return Backoff(first=FIRST_DENIED_INTERVAL, longest=DENIED_INTERVAL, clock=self._clock, draw=self._draw)
+
+    async def _watch_events(self) -> None:
+        async with TaskOwner("surface events") as owner:
+            for name in self._named(cluster.PODS) or ("",):
+                news = _News(self._allows, self._happened, self._api.now)
+                owner.spawn(name or "all", self._watch_for_ever(replace(cluster.EVENTS, namespace=name), news))
+            await owner.join()
 
     def _named(self, sort: Sort[Any]) -> tuple[str, ...]:
         """Return the namespaces of the policy when it names them one by one; nodes and namespaces have none."""
@@ -337,6 +284,13 @@ class ClusterCache:
         if not sort.is_namespaced or any(letter in each for each in patterns for letter in "*?["):
             return ()
         return tuple(dict.fromkeys(patterns))[:MOST_NAMESPACES]
+
+    def _own_namespace(self, sort: Sort[Any]) -> tuple[str, ...]:
+        """Return the namespace that the agent itself is in, when it is in one that may be told."""
+        if not sort.is_namespaced:
+            return ()
+        own = own_namespace(self._service_account)
+        return (own,) if own and self._allows(own) else ()
 
     def _changed(self, what: What, name: str, row: Row) -> None:
         for listener in tuple(self._listeners):

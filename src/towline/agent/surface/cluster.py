@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -17,12 +17,17 @@ from towline.agent.kubernetes import described
 from towline.agent.kubernetes.watches import Source
 from towline.kube import objects, traffic
 from towline.kube.objects import Part
+from towline.kube.times import moment
 from towline.kube.troubles import pod_trouble
 
 CORE, APPS = "/api/v1", "/apis/apps/v1"
 
 MESSAGE_CHARACTERS = 500
 """Of an event's message: a scheduler's with one line for each kind of obstacle fits."""
+
+
+UNTIL = "until"
+"""Key under which a description says when time alone changes it; no part of an answer."""
 
 
 class Metadata(Part, frozen=True, gc=False):
@@ -101,6 +106,8 @@ class Row:
     containers: tuple[str, ...] = ()
     is_over: bool = False
     """A pod that has ended for good."""
+    until: float = 0.0
+    """When time alone makes it another row, in seconds since the epoch; 0: never."""
 
 
 T = TypeVar("T")
@@ -114,29 +121,32 @@ class Sort(Generic[T]):
     name: str
     """What an event calls one of them."""
     source: Source[T]
-    describe: Callable[[T], dict[str, Any]]
+    describe: Callable[[T, float], dict[str, Any]]
+    """Takes the moment besides: pods are judged by it."""
 
     @property
     def is_namespaced(self) -> bool:
         return self.name not in ("node", "namespace")
 
-    def row(self, found: T) -> Row:
-        """Make the row of an object."""
+    def row(self, found: T, now: float) -> Row:
+        """Make the row of an object. Args: now: seconds since the epoch."""
         metadata: Metadata = found.metadata  # type: ignore[attr-defined]
         labels = {sys.intern(name): value for name, value in (metadata.labels or {}).items()}
         told: dict[str, Any] = {"name": metadata.name}
         if self.is_namespaced:
             told["namespace"] = metadata.namespace
-        told |= self.describe(found)
-        told |= {"labels": labels, "created_at": described.moment(metadata.creation_timestamp)}
+        told |= self.describe(found, now)
+        until = told.pop(UNTIL, 0.0)
+        told |= {"labels": labels, "created_at": moment(metadata.creation_timestamp)}
         if metadata.deletion_timestamp is not None:
-            told["deleted_at"] = described.moment(metadata.deletion_timestamp)
+            told["deleted_at"] = moment(metadata.deletion_timestamp)
         row = Row(
             f"{metadata.namespace}/{metadata.name}",
             sys.intern(metadata.namespace),
             metadata.name,
             labels,
             _encoder.encode(told),
+            until=until,
         )
         return _with_containers(row, found) if isinstance(found, Pod) else row
 
@@ -144,21 +154,22 @@ class Sort(Generic[T]):
 def _with_containers(row: Row, pod: Pod) -> Row:
     names = tuple(sys.intern(each.name) for each in pod.spec.containers or ())
     is_over = pod.status.phase in ("Succeeded", "Failed")
-    return Row(row.key, row.namespace, row.name, row.labels, row.shown, names, is_over)
+    return replace(row, containers=names, is_over=is_over)
 
 
-def _pod(found: Pod) -> dict[str, Any]:
+def _pod(found: Pod, now: float) -> dict[str, Any]:
     status = found.status
     plain = objects.Pod(
         metadata=found.metadata.plain, spec=objects.PodSpec(node_name=found.spec.node_name), status=status
     )
-    trouble = pod_trouble(plain)
+    trouble = pod_trouble(plain, now)
     owner = plain.metadata.owner
     by_name = {each.name: each for each in status.container_statuses or ()}
     return {
         "phase": status.phase,
-        "healthy": not trouble,
-        "reason": trouble,
+        "healthy": not trouble.words,
+        "reason": trouble.words,
+        UNTIL: trouble.until,
         "ready": sum(each.ready for each in by_name.values()),
         "containers": [_container(each, by_name.get(each.name)) for each in found.spec.containers or ()],
         "restarts": plain.restarts,
@@ -184,7 +195,7 @@ def _state(state: objects.ContainerState) -> tuple[str, str]:
     return "waiting", described.word(state.waiting.reason) if state.waiting is not None else ""
 
 
-def _node(found: Node) -> dict[str, Any]:
+def _node(found: Node, _now: float) -> dict[str, Any]:
     labels = msgspec.convert(found.metadata.labels or {}, objects.NodeLabels)
     metadata = objects.NodeMetadata(
         name=found.metadata.name, creation_timestamp=found.metadata.creation_timestamp, labels=labels
@@ -212,11 +223,11 @@ def _amounts(amounts: Any) -> dict[str, Any]:
     return {"cpu": amounts.cpu, "memory_bytes": amounts.memory_bytes, "pods": amounts.pods}
 
 
-def _namespace(found: Namespace) -> dict[str, Any]:
+def _namespace(found: Namespace, _now: float) -> dict[str, Any]:
     return {"phase": described.word(found.status.phase)}
 
 
-def _deployment(found: Deployment) -> dict[str, Any]:
+def _deployment(found: Deployment, _now: float) -> dict[str, Any]:
     plain = objects.Deployment(metadata=found.metadata.plain, spec=found.spec, status=found.status)
     told = described.workload("Deployment", plain)
     return {
@@ -229,7 +240,7 @@ def _deployment(found: Deployment) -> dict[str, Any]:
     }
 
 
-def _service(found: Service) -> dict[str, Any]:
+def _service(found: Service, _now: float) -> dict[str, Any]:
     spec = found.spec
     addresses = [each.ip or each.hostname for each in found.status.load_balancer.ingress or ()]
     return {
@@ -266,5 +277,5 @@ def event(found: objects.Event) -> dict[str, Any]:
         "reason": described.word(found.reason),
         "message": found.message[:MESSAGE_CHARACTERS],
         "count": found.times,
-        "at": described.moment(found.last_time),
+        "at": moment(found.last_time),
     }

@@ -7,7 +7,8 @@ Source: HTML Living Standard, "Server-sent events".
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,11 +16,11 @@ from aiohttp import web
 
 from towline.agent.surface.endpoints import Endpoint, Parameter, Right
 from towline.agent.surface.errors import bad_parameter
-from towline.agent.surface.feed import KINDS, Feed
+from towline.agent.surface.feed import EVENT, KINDS, Feed
 from towline.agent.surface.lasting import cut, outcome
 from towline.agent.surface.live import live_of
 from towline.agent.surface.requests import given
-from towline.agent.surface.ring import Ring
+from towline.agent.surface.ring import Entry, Ring
 from towline.aio.tasks import TaskOwner
 
 HEARTBEAT_INTERVAL = 15.0
@@ -86,16 +87,20 @@ class EventStream:
 async def events(request: web.Request) -> web.StreamResponse:
     """Stream events for as long as the client listens."""
     live = live_of(request)
-    kinds = _kinds(given(request, "types"))
+    kinds, namespace = _kinds(given(request, "types")), given(request, "namespace")
     last_id = request.headers.get("Last-Event-ID", "") or given(request, "lastEventId")
     with live.hold("events"), live.feed.listening() as ring:
         stream = EventStream(request, "events")
         begun = await stream.begin()
-        await _send(stream, live.feed, ring, kinds, last_id[:100])
+        await _send(stream, live.feed, ring, partial(_is_wanted, kinds, namespace), last_id[:100])
         return begun
 
 
-async def _send(stream: EventStream, feed: Feed, ring: Ring, kinds: frozenset[str], last_id: str) -> None:
+def _is_wanted(kinds: frozenset[str], namespace: str, entry: Entry) -> bool:
+    return entry.kind in kinds and (not namespace or entry.kind != EVENT or entry.namespace == namespace)
+
+
+async def _send(stream: EventStream, feed: Feed, ring: Ring, wanted: Callable[[Entry], bool], last_id: str) -> None:
     found = ring.position(last_id)
     number = ring.last if found is None else found
     await stream.tell("status", feed.status())
@@ -111,7 +116,7 @@ async def _send(stream: EventStream, feed: Feed, ring: Ring, kinds: frozenset[st
             await _wait(stream, ring, number)
             continue
         number = fresh[-1].number
-        if data := b"".join(entry.sse for entry in fresh if entry.kind in kinds):
+        if data := b"".join(entry.sse for entry in fresh if wanted(entry)):
             await stream.write(data)
 
 
@@ -131,6 +136,13 @@ def _kinds(text: str) -> frozenset[str]:
     return kinds
 
 
+NAMESPACE = Parameter(
+    "namespace",
+    "Of the events, those alone that are about objects of this namespace.",
+    default="",
+    most=63,
+)
+
 ENDPOINTS = (
     Endpoint(
         "GET",
@@ -141,6 +153,7 @@ ENDPOINTS = (
         '-N --max-time 2 -H "Authorization: Bearer $TOKEN" $URL/api/realtime/events',
         parameters=(
             Parameter("types", "Which events, separated by commas.", default=",".join(KINDS)),
+            NAMESPACE,
             Parameter(
                 "lastEventId", "Id of the last event, where the header Last-Event-ID cannot be sent.", default=""
             ),

@@ -19,11 +19,12 @@ from towline.agent.errors import AgentError, DockerError
 from towline.agent.host.inventory import WATCHED_EVENTS
 from towline.agent.journal import Journal
 from towline.agent.surface import control_plane, jobs, process
-from towline.agent.surface.cache import ClusterCache, What
+from towline.agent.surface.cache import ClusterCache
 from towline.agent.surface.cluster import Row
 from towline.agent.surface.linkstate import LinkView
 from towline.agent.surface.parts import Docker, Parts
 from towline.agent.surface.ring import Ring
+from towline.agent.surface.shelf import What
 from towline.agent.surface.statistics import Statistics
 from towline.agent.surface.usage import Usage
 from towline.aio.backoff import Backoff
@@ -162,10 +163,11 @@ class Feed:
 
     def _changed(self, what: What, name: str, row: Row) -> None:
         told = {"source": "kubernetes", "object": name, "change": what, "item": msgspec.Raw(row.shown)}
-        self.ring.publish(EVENT, told)
+        self.ring.publish(EVENT, told, row.namespace)
 
     def _happened(self, found: dict[str, Any]) -> None:
-        self.ring.publish(EVENT, {"source": "kubernetes", "object": "event", "change": "added", "item": found})
+        told = {"source": "kubernetes", "object": "event", "change": "added", "item": found}
+        self.ring.publish(EVENT, told, found["namespace"])
 
     # -- Docker ----------------------------------------------------------------------------------
 

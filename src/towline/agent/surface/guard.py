@@ -45,7 +45,7 @@ class Guard:
     tickets: Tickets
     loopback: bool
     statistics: Statistics = field(default_factory=Statistics)
-    running: set[asyncio.Task[Any]] = field(default_factory=set)
+    running: dict[asyncio.Task[Any], web.Request] = field(default_factory=dict)
     """Tasks of requests, for as long as they are answered."""
 
     @property
@@ -68,14 +68,24 @@ class Guard:
         for task in tuple(self.running):
             task.cancel()
 
+    def recheck(self) -> None:
+        """End what was begun with a token that has been renewed since."""
+        for task, request in tuple(self.running.items()):
+            caller = request.get(CALLER)
+            if caller is not None and caller.edition != self.tokens.edition(caller.right):
+                _log.info("local request ended: its token was renewed", path=_pattern(request))
+                if request.transport is not None:
+                    request.transport.abort()
+                task.cancel()
+
     async def _owned(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
-        self.running.add(task)
+        self.running[task] = request
         try:
             return await self._answer(request, handler)
         finally:
-            self.running.discard(task)
+            del self.running[task]
 
     async def _answer(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -99,7 +109,8 @@ class Guard:
         require_same_origin(request.headers.get("Origin"), request.host)
         endpoint = self._endpoint(request)
         parameters.refuse_tokens(request.query)
-        request[CALLER] = Caller(self._right_of(request, endpoint))
+        right = self._right_of(request, endpoint)
+        request[CALLER] = Caller(right, self.tokens.edition(right))
         query = [(name, text) for name, text in request.query.items() if name != parameters.TICKET]
         request[VALUES] = parameters.read(endpoint.parameters, query, request.match_info)
 

@@ -1,7 +1,7 @@
 """`GET /api/jobs`: what the agent does for its control plane, and how the last jobs ended. Out of the journal.
 
-A job's payload is never told: it may hold what is meant for the host alone. What a command printed is not either; that
-belongs to whoever ran it.
+A job's payload is never told: it may hold what is meant for the host alone. Of a command its words are, with secrets
+masked, and who asked; what it printed is not: that belongs to whoever ran it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from towline.agent.surface.answers import answer
 from towline.agent.surface.endpoints import Endpoint, Right
 from towline.agent.surface.errors import unavailable
 from towline.agent.surface.requests import parts_of
+from towline.commandline.masking import mask
+from towline.wire import orders
 
 MOST_JOBS = 50
 """Told at once: those to be done, and as many that ended as there is room for; more is in the control plane."""
@@ -52,12 +54,26 @@ def _shown(job: Glance) -> dict[str, Any]:
         "error": result.error[:TEXT_CHARACTERS] if result is not None else "",
         "stage": last.stage if last is not None else "",
         "last": last.text[:TEXT_CHARACTERS] if last is not None and last.stage not in _PRINTED else "",
+        **_command(job),
     }
+
+
+def _command(job: Glance) -> dict[str, Any]:
+    """Return what a job runs, while its order is kept."""
+    if not job.command:
+        return {}
+    try:
+        order = orders.decode(job.kind, job.command)
+    except orders.BadOrder:
+        return {}
+    assert isinstance(order, orders.Command)
+    return {"program": order.program, "arguments": mask(order.arguments), "user": order.user}
 
 
 ENDPOINTS = (
     Endpoint(
-        "GET", "/api/jobs", tell, Right.READ, "Jobs that wait or run here, and the last ones that ended.",
+        "GET", "/api/jobs", tell, Right.READ,
+        "Jobs of the control plane that wait or run here, and the last ones that ended.",
         '-H "Authorization: Bearer $TOKEN" $URL/api/jobs', fields=("items", "running"),
     ),
 )  # fmt: skip

@@ -17,7 +17,6 @@ from towline.agent.errors import AgentError
 from towline.agent.streams.log_times import BadMoment, stamp
 from towline.agent.surface import cluster
 from towline.agent.surface.answers import HEADERS, answer
-from towline.agent.surface.cache import Shelf
 from towline.agent.surface.cluster import Row, Sort
 from towline.agent.surface.endpoints import Endpoint, Kind, Parameter, Right
 from towline.agent.surface.errors import SurfaceError, bad_parameter
@@ -26,6 +25,7 @@ from towline.agent.surface.live import Live, live_of
 from towline.agent.surface.passage import Ask
 from towline.agent.surface.requests import caller_of, given
 from towline.agent.surface.selectors import BadSelector, Selector, parse
+from towline.agent.surface.shelf import Shelf
 from towline.agent.surface.usage import Usage
 from towline.wire import kube_inventory
 

@@ -92,7 +92,7 @@ def make(parts: Parts, statistics: Statistics) -> Live:
     if kubernetes is not None:
         cache = ClusterCache(kubernetes.api, parts.policy, parts.owner, clock=parts.clock)
         passage = Passage(kubernetes.credentials, parts.policy, clock=parts.clock)
-        usage = Usage(kubernetes.api, parts.policy, parts.owner, clock=parts.clock)
+        usage = Usage(kubernetes.inventory.sampler, parts.policy, parts.owner, clock=parts.clock)
     return Live(parts, statistics, cache, Feed(parts, cache, statistics, usage), passage, LocalCommands(parts), usage)
 
 

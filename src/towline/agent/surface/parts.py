@@ -19,11 +19,10 @@ from towline.agent.projects.records import Records
 from towline.agent.settings import AgentSettings
 from towline.agent.surface.linkstate import LinkState
 from towline.agent.uplink.reports import Counts
-from towline.agent.uplink.silence import Silence
+from towline.agent.uplink.silence import Heard, Silence
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.dial import Route
-from towline.tunnel.session import LinkSession
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Parts:
     """Who this host is to a control plane; empty for a standalone agent that never joined."""
     route: Callable[[], Route]
     """How the control plane is reached. Raises IdentityError without an identity."""
-    session: Callable[[], LinkSession | None] = lambda: None
+    session: Callable[[], Heard | None] = lambda: None
     """The link that is up."""
     silence: Silence | None = None
     """How long the control plane has said nothing. A real agent always has it."""

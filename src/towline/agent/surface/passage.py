@@ -20,6 +20,7 @@ from towline.agent.kubernetes import access as local_access
 from towline.agent.kubernetes import acting
 from towline.agent.kubernetes.api import (
     LARGEST_ERROR_BYTES,
+    UNREADABLE,
     Answer,
     ApiAway,
     Connect,
@@ -45,7 +46,7 @@ USER = "towline:local"
 ROLES = {Right.READ: "viewer", Right.OPERATE: "operator"}
 """The role whose group a caller is in, and whose rules he is held against."""
 
-MOST_IDLE = 8
+MOST_IDLE = 16
 """Connections kept for the next request of the same right: more requests at once open their own."""
 IDLE_SECONDS = 20.0
 """That a connection is kept unused; API servers and their load balancers wait longer."""
@@ -136,7 +137,7 @@ class Passage:
     async def read_refusal(self, answer: Answer) -> SurfaceError:
         """Return what an answer that is no good one means to the caller."""
         status = Status()
-        with contextlib.suppress(TooLarge, msgspec.DecodeError, ApiAway):
+        with contextlib.suppress(TooLarge, ApiAway, *UNREADABLE):
             status = _status.decode(await answer.read(LARGEST_ERROR_BYTES))
         words = (status.message or status.reason or "no reason given")[:500]
         code = {400: "bad_request", 403: "forbidden", 404: "not_found", 422: "bad_request"}.get(answer.head.status)

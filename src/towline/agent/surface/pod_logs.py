@@ -18,7 +18,7 @@ from towline.agent.streams.log_lines import CUT_NOTE, Line
 from towline.agent.streams.log_sieve import Sieve
 from towline.agent.streams.log_times import PREFIX_BYTES, STAMP_BYTES, BadMoment, stamp
 from towline.agent.surface import cluster
-from towline.agent.surface.cache import ClusterCache, Shelf, What
+from towline.agent.surface.cache import ClusterCache
 from towline.agent.surface.cluster import Row
 from towline.agent.surface.endpoints import Right
 from towline.agent.surface.errors import SurfaceError
@@ -26,6 +26,7 @@ from towline.agent.surface.lasting import while_allowed
 from towline.agent.surface.log_sinks import LogSink
 from towline.agent.surface.passage import Ask, Passage
 from towline.agent.surface.selectors import EVERYTHING, Selector
+from towline.agent.surface.shelf import Shelf, What
 from towline.aio.backoff import Backoff
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner

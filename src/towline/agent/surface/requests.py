@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
@@ -35,6 +35,8 @@ class Caller:
     """Who calls, as far as the surface knows: which right the token or ticket had."""
 
     right: Right
+    edition: bytes = field(default=b"", repr=False)
+    """Of the token behind it: a renewed one ends what was begun with it."""
 
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)

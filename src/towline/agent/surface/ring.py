@@ -26,13 +26,15 @@ _encoder = msgspec.json.Encoder()
 class Entry:
     """One event. `kind` is its name on the wire, `data` its JSON."""
 
-    __slots__ = ("_message", "_sse", "data", "id", "kind", "number")
+    __slots__ = ("_message", "_sse", "data", "id", "kind", "namespace", "number")
 
-    def __init__(self, number: int, boot: str, kind: str, data: bytes) -> None:
+    def __init__(self, number: int, boot: str, kind: str, data: bytes, namespace: str) -> None:
         self.number = number
         self.id = f"{boot}-{number}"
         self.kind = kind
         self.data = data
+        self.namespace = namespace
+        """Of the object that it is about; empty for what is in none."""
         self._sse = b""
         self._message = ""
 
@@ -75,10 +77,10 @@ class Ring:
         """Number of the oldest event that is kept; one more than the newest when there is none."""
         return self.last - len(self._entries) + 1
 
-    def publish(self, kind: str, payload: Any) -> None:
+    def publish(self, kind: str, payload: Any, namespace: str = "") -> None:
         """Add an event, and wake everybody who waits."""
         self.last += 1
-        entry = Entry(self.last, self.boot, kind, _encoder.encode(payload))
+        entry = Entry(self.last, self.boot, kind, _encoder.encode(payload), namespace)
         self._entries.append(entry)
         self._bytes += len(entry.data)
         while len(self._entries) > self._most_entries or (self._bytes > self._most_bytes and len(self._entries) > 1):

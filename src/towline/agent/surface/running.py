@@ -12,6 +12,7 @@ from collections import Counter, deque
 from typing import Any, Literal
 
 import msgspec
+import structlog
 
 from towline.agent.commands.cluster import Cluster
 from towline.agent.commands.ending import FAILED, NotAnnounced
@@ -41,6 +42,7 @@ USUAL_SECONDS = 600.0
 LONGEST_SECONDS = 24 * 3600.0
 """A log may be followed for a day; then somebody asks again."""
 
+_log = structlog.get_logger("towline.agent")
 _LEVELS = {Right.READ: (Level.SEE,), Right.OPERATE: (Level.SEE, Level.OPERATE)}
 
 
@@ -137,6 +139,7 @@ class LocalCommands:
         invocation = self._invocation(plan, output, right)
         check(invocation)
         self._running[command.id] = command
+        _log.info("local command", id=command.id, program=plan.program, arguments=plan.masked, right=right.name.lower())
         self._parts.owner.spawn(command.id, self._work(command, invocation, asked.timeout))
         return command
 
@@ -192,6 +195,7 @@ class LocalCommands:
     def _finish(self, command: LocalCommand, found: Ended) -> None:
         command.ended, command.ended_at = found, self._parts.clock.now().timestamp()
         self.counts[command.plan.program, found.outcome] += 1
+        _log.info("local command ended", id=command.id, outcome=found.outcome, code=found.code)
         self._running.pop(command.id, None)
         self._over.append(command)
         if len(self._over) > KEPT_OUTPUTS:

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from towline.agent.errors import StorageError
-from towline.agent.surface import catalogue, quiet
+from towline.agent.surface import catalogue, lasting, quiet
 from towline.agent.surface.addresses import Address
 from towline.agent.surface.endpoints import Endpoint
 from towline.agent.surface.guard import Guard, note_begun
@@ -99,6 +99,7 @@ class Surface:
         except OSError as error:
             await self.stop()
             raise StorageError(f"the agent cannot listen on {listen}: {error.strerror or error}") from error
+        self._owner.spawn("tokens", self._recheck(self._guard))
         self.address = Address(listen.host, self._listener.sockets[0].getsockname()[1])
         _log.info("local surface listens", address=str(self.address))
 
@@ -113,6 +114,12 @@ class Surface:
             await self._runner.cleanup()
         self._listener = self._runner = self.address = None
 
+    async def _recheck(self, guard: Guard | None) -> None:
+        """Look at what lasts: a token that was renewed ends it."""
+        while guard is not None:
+            await asyncio.sleep(lasting.RECHECK_INTERVAL)
+            guard.recheck()
+
     @property
     def connections(self) -> int:
         """Connections that are open."""
@@ -120,7 +127,7 @@ class Surface:
         return len(server.connections) if server is not None else 0
 
     def _application(self, listen: Address) -> web.Application:
-        tickets = Tickets(self._parts.clock)
+        tickets = Tickets(self._parts.clock, self._tokens.edition)
         self._guard = guard = Guard(_table(self._endpoints), self._tokens, tickets, listen.is_loopback, self.statistics)
         app = web.Application(middlewares=[guard.middleware], client_max_size=BODY_BYTES)
         app[PARTS], app[TICKETS], app[STATISTICS] = self._parts, tickets, self.statistics

@@ -96,6 +96,11 @@ class LocalTokens:
         operates = hmac.compare_digest(digest, self._operate.digest())
         return Right.OPERATE if operates else Right.READ if reads else Right.OPEN
 
+    def edition(self, right: Right) -> bytes:
+        """Return what changes when the token of a right is renewed; no secret."""
+        source = {Right.READ: self._read, Right.OPERATE: self._operate}.get(right)
+        return source.digest() if source is not None else b""
+
 
 def shown(settings: AgentSettings, *, operate: bool) -> str:
     """Return a token of this host for the person who may read its file. Raises: SettingsError: there is none here."""

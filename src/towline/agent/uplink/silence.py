@@ -6,17 +6,32 @@ The control plane tells people that an agent is away; when it is the control pla
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import structlog
 
 from towline.agent.surface.linkstate import LinkState, Standing
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.tunnel.session import LinkSession
 
 LOOK_INTERVAL = 5.0
 """Seconds between two looks: a fraction of any silence that is worth an alert."""
 
 _log = structlog.get_logger("towline.agent")
+
+
+class Heard(Protocol):
+    """A connection to a control plane, as far as it is looked at from outside: whatever is spoken on it."""
+
+    @property
+    def last_message_at(self) -> float:
+        """Monotonic moment at which the control plane was heard last."""
+
+    @property
+    def rtt(self) -> float:
+        """Seconds of a round trip; 0 while unknown."""
+
+    @property
+    def stream_count(self) -> int: ...
 
 
 class Silence:
@@ -25,7 +40,7 @@ class Silence:
     def __init__(
         self,
         link: LinkState,
-        session: Callable[[], LinkSession | None],
+        session: Callable[[], Heard | None],
         *,
         longest: float,
         reason: Callable[[], str] = lambda: "",

@@ -34,12 +34,12 @@ def _list(
     search: Annotated[str, typer.Option(help="Only with this text in name or summary.")] = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """List alerts, the newest change first."""
+    """List alerts, the worst first."""
     if context.invoked_subcommand:
         return
     with client() as api:
         query: dict[str, Any] = {"state": state_, "rule": rule, "cluster": cluster, "search": search}
-        show_list(api.items("alerts", **query), output, COLUMNS, empty="no alerts")
+        show_list(api.items("alerts", sort="-urgency", **query), output, COLUMNS, empty="no alerts")
 
 
 @app.command("show")
@@ -65,6 +65,7 @@ def rule(
     rule: RuleWord,
     enabled: Annotated[bool | None, typer.Option("--on/--off", help="Look for it or not.")] = None,
     after: Annotated[str, typer.Option(help="How long until somebody is told, like 10m.")] = "",
+    clear: Annotated[str, typer.Option(help="How long it must not be so before it has ended, like 10m.")] = "",
     threshold: Annotated[str, typer.Option(help="The number of the rule.")] = "",
     severity: Annotated[str, typer.Option(help="critical or warning.")] = "",
     channels: Annotated[str, typer.Option(help="Names between commas; all: every channel; none: nobody.")] = "",
@@ -74,6 +75,7 @@ def rule(
     body: dict[str, Any] = {"rule": rule}
     body |= {} if enabled is None else {"enabled": enabled}
     body |= {"after_seconds": None if after == USUAL else span(after)} if after else {}
+    body |= {"clear_seconds": None if clear == USUAL else span(clear)} if clear else {}
     body |= {"threshold": None if threshold == USUAL else _number(threshold)} if threshold else {}
     body |= {"severity": None if severity == USUAL else severity} if severity else {}
     body |= {"channels": chosen(channels)} if channels else {}
@@ -242,6 +244,7 @@ def shown_state(alert: dict[str, Any]) -> Any:
 
 def _when(rule: dict[str, Any]) -> str:
     after = f"after {rule['after_seconds']:g} s" if rule["after_seconds"] else "at once"
+    after += f", until {rule['clear_seconds']:g} s without it" if rule["clear_seconds"] else ""
     return after if rule["threshold"] is None else f"{after}, {rule['threshold']:g} {rule['threshold_word']}"
 
 

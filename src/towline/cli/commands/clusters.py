@@ -92,6 +92,25 @@ def rename(cluster: ClusterName, name: Annotated[str, typer.Argument(help="The n
 
 
 @app.command()
+def update(
+    cluster: ClusterName,
+    use_registered_token: Annotated[
+        bool,
+        typer.Option(
+            "--use-registered-token/--no-registered-token",
+            help="Let the token that the cluster's PipeOps agent registered be used to speak to its API server.",
+        ),
+    ],
+) -> None:
+    """Change how a cluster whose agent is a PipeOps agent is reached."""
+    with client() as api:
+        path = f"clusters/{quoted(cluster)}/registered-token"
+        answer = api.call("PUT", path, body={"allowed": use_registered_token})
+    has = "" if answer["registered"] else "; its agent has registered none yet"
+    done(f"{cluster}: the registered token is {'used' if answer['allowed'] else 'not used'} from now on{has}")
+
+
+@app.command()
 def remove(cluster: ClusterName, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Remove a cluster: its agent stops for good, what runs on it goes on."""
     confirm(f"Remove {cluster}? Its agent stops for good; its containers go on running.", yes=yes)

@@ -182,7 +182,7 @@ def each(
     names: Annotated[list[str] | None, typer.Option("--cluster", help="This cluster; may be repeated.")] = None,
     selector: Annotated[str, typer.Option("--selector", "-l", help="Clusters with these labels, env=prod.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Every Kubernetes cluster that you may see.")] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="So many at once.")] = 8,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="So many at once; on the server, in waves.")] = 8,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds for each cluster.")] = 120.0,
     output: Output = Format.TABLE,
 ) -> None:

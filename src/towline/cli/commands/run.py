@@ -76,7 +76,7 @@ def run(
             return
         _ask(seen, named=bool(targets), yes=yes)
         body |= {"wave": wave, "stop_on_failure": stop, "timeout": timeout, "patience": patience}
-        begun = api.post(runs.RUNS, body)
+        begun = api.post_once(runs.RUNS, body)
         if detach:
             show(begun, output, lambda: print(begun["id"]))
             return

@@ -34,11 +34,12 @@ class Asked:
         where: dict[str, Any] = {"clusters": list(self.names)}
         if not self.names:
             where["selector"] = self.selector
-        return where | {"program": "kubectl", "arguments": list(self.arguments), "timeout": self.timeout}
+        limits = {"timeout": self.timeout, "wave": self.parallel}
+        return where | {"program": "kubectl", "arguments": list(self.arguments), **limits}
 
 
 def takes(arguments: Sequence[str]) -> bool:
-    """Tell whether a command is one that the server runs and that reads no file of ours."""
+    """Tell whether a command is one that every agent does itself, and that reads no file of ours."""
     from towline.commandline.errors import BadCommand
     from towline.commandline.reading import parse
 
@@ -46,7 +47,7 @@ def takes(arguments: Sequence[str]) -> bool:
         plan = parse("kubectl", arguments)
     except BadCommand:
         return False
-    return not plan.manifests
+    return not plan.manifests and not plan.hosted
 
 
 def run(asked: Asked, output: Format) -> bool:
@@ -55,7 +56,7 @@ def run(asked: Asked, output: Format) -> bool:
         return False
     with client() as api:
         try:
-            begun = api.post(runs.RUNS, asked.body())
+            begun = api.post_once(runs.RUNS, asked.body())
         except CliError as error:
             if error.code in ELSEWHERE:
                 return False

@@ -22,7 +22,7 @@ from towline.control.agents.states import AgentState, before
 from towline.control.audit.service import AuditLog
 from towline.control.clusters import repository as clusters
 from towline.control.clusters.models import Cluster
-from towline.control.clusters.names import free_name, name_from_host
+from towline.control.clusters.names import name_from_host
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.ids import DEFAULT_ORG, new_id
@@ -253,9 +253,8 @@ async def _cluster(tx: Transaction, token: JoinToken, application: Application, 
         await _replace_agents(tx, existing.id)
         return existing
     wanted = token.cluster_name or name_from_host(application.hostname)
-    name = free_name(wanted, await clusters.names_beginning(tx, token.org_id, wanted[:50]))
-    return await clusters.insert(
-        tx, org_id=token.org_id, name=name, labels=token.labels, created_by=token.created_by, moment=moment
+    return await clusters.insert_called(
+        tx, org_id=token.org_id, wanted=wanted, labels=token.labels, created_by=token.created_by, moment=moment
     )
 
 

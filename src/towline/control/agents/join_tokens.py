@@ -138,7 +138,7 @@ def check(wanted: Wanted) -> None:
         check_labels(wanted.labels)
     except BadLabel as error:
         raise ApiError(ErrorCode.INVALID, str(error)) from error
-    _check_networks(wanted.networks)
+    check_networks(wanted.networks)
 
 
 def state_of(row: JoinToken, moment: datetime) -> str:
@@ -162,7 +162,7 @@ def admits(networks: Sequence[str], address: str) -> bool:
     return any(mapped in ipaddress.ip_network(network, strict=False) for network in networks)
 
 
-def _check_networks(networks: Sequence[str]) -> None:
+def check_networks(networks: Sequence[str]) -> None:
     if len(networks) > MOST_NETWORKS:
         raise ApiError(ErrorCode.INVALID, f"a token may name {MOST_NETWORKS} networks")
     for network in networks:

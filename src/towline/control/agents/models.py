@@ -70,6 +70,8 @@ class Agent(Base):
     rivals: Mapped[list[Any]] = mapped_column(default=list)
     """What an admin sees when it is suspect: instance, generation, address and time of each attempt."""
 
+    protocol: Mapped[str] = mapped_column(String(16), default="towline", server_default="towline")
+    """What it speaks: shown to people, and asked by nothing that deals with sessions."""
     hostname: Mapped[str] = mapped_column(String(255), default="")
     version: Mapped[str] = mapped_column(String(64), default="")
     address: Mapped[str] = mapped_column(String(64), default="")

@@ -57,7 +57,7 @@ async def list_alerts(
     rule: RuleName | None = None,
     cluster: Annotated[str, Query(max_length=63, description="Name or id.")] = "",
 ) -> Page[AlertOut]:
-    """List alerts about what the caller may see, the newest change first."""
+    """List alerts about what the caller may see, the newest change first; with `sort=-urgency` the worst first."""
     states = (State(state),) if state else LIVE
     found = await alerts_of(request).page(access, asked, states=states, rule=str(rule or ""), cluster=cluster)
     return page(found, shown)
@@ -163,7 +163,7 @@ def rule_shown(view: RuleView) -> RuleOut:
     rule = view.rule
     return RuleOut(
         rule=rule.name, title=rule.title, meaning=rule.meaning, enabled=rule.enabled, severity=rule.severity,
-        after_seconds=rule.after_seconds, clear_seconds=rule.clear_seconds,
+        after_seconds=rule.after_seconds, clear_seconds=rule.clear_seconds, longest_clear_seconds=rule.longest_clear,
         threshold=rule.value if rule.threshold else None, threshold_word=rule.threshold.word if rule.threshold else "",
         channels=view.channels, changed=view.changed,
     )  # fmt: skip

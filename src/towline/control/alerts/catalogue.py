@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from towline.kube.troubles import HEALTHY_RUN
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 SHORTEST_AFTER, LONGEST_AFTER = 0.0, 7 * DAY
 GROUP_SECONDS = 30.0
 """Seconds from the first alert of a rule to its message: a switch that fails takes its hosts within this time."""
+GONE_SECONDS = 15.0
+"""Seconds after which a crash loop has ended whose pods are gone: those that replace them show by then whether they end
+right after their start too, and the alert goes on."""
 AFTER_START = 120.0
 """Seconds after the server's start in which no agent is called away: each comes back within its back-off, 60 s."""
 
@@ -58,6 +63,8 @@ class Rule:
     threshold: Threshold | None = None
     value: float = 0.0
     """Of the threshold."""
+    longest_clear: float = LONGEST_AFTER
+    """Of `clear_seconds`, what may be set."""
     enabled: bool = True
     channels: tuple[str, ...] | None = None
     """Ids; None: every channel."""
@@ -65,14 +72,15 @@ class Rule:
     """What it is about is known by a connected agent alone: while that is away, nothing changes."""
 
     def changed(
-        self, *, enabled: bool | None, after_seconds: float | None, threshold: float | None, severity: str | None,
-        channels: list[str] | None,
+        self, *, enabled: bool | None, after_seconds: float | None, clear_seconds: float | None,
+        threshold: float | None, severity: str | None, channels: list[str] | None,
     ) -> Rule:  # fmt: skip
         """Return this rule as an organisation wants it; None changes nothing."""
         return replace(
             self,
             enabled=self.enabled if enabled is None else enabled,
             after_seconds=self.after_seconds if after_seconds is None else after_seconds,
+            clear_seconds=self.clear_seconds if clear_seconds is None else clear_seconds,
             value=self.value if threshold is None or self.threshold is None else threshold,
             severity=self.severity if severity is None else Severity(severity),
             channels=self.channels if channels is None else tuple(channels),
@@ -110,7 +118,7 @@ RULES: Mapping[RuleName, Rule] = {
         ),
         Rule(
             _N.CRASH_LOOP, "Crash loop", "A pod ends again and again right after its start.", _WARNING, MINUTE,
-            10 * MINUTE,
+            10 * MINUTE, _RESTARTS, _RESTARTS.usual, longest_clear=HEALTHY_RUN,
         ),
         Rule(
             _N.IMAGE_PULL, "Image pull failing", "The image of a pod cannot be pulled.", _WARNING, 2 * MINUTE,

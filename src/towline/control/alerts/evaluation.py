@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from towline.control.alerts import repository
-from towline.control.alerts.catalogue import AFTER_START, GROUP_SECONDS, Rule, RuleName
-from towline.control.alerts.findings import Finding, Look, RuleBook, Scope, look
+from towline.control.alerts.catalogue import AFTER_START, GONE_SECONDS, GROUP_SECONDS, Rule, RuleName
+from towline.control.alerts.findings import look
 from towline.control.alerts.models import SUBJECT_CHARACTERS, SUMMARY_CHARACTERS, Alert
 from towline.control.alerts.states import Held, State, Step, Timing, step
+from towline.control.alerts.subjects import Finding, Look, RuleBook, Scope
 from towline.control.db import Database, Transaction
 from towline.control.ids import new_id
 from towline.control.links.cleaning import clean
@@ -97,7 +98,7 @@ class Evaluator:
             return Change(row, None, Step(replace(held, due_at=None)), rule)
         not_before = self._not_before if rule.name is RuleName.AGENT_AWAY else None
         is_gone = not rule.enabled or (row is not None and bool(row.cluster_id) and row.cluster_id not in seen.hosts)
-        timing = Timing(rule.after_seconds, 0.0 if is_gone else rule.clear_seconds, not_before)
+        timing = Timing(rule.after_seconds, 0.0 if is_gone else _clear_seconds(row, rule, seen), not_before)
         return Change(row, finding, step(held, seen=finding is not None, now=seen.moment, timing=timing), rule)
 
     async def _write(self, tx: Transaction, change: Change, moment: datetime) -> None:
@@ -147,6 +148,7 @@ def described(finding: Finding | None, rule: Rule) -> dict[str, Any]:
         "name": clean(finding.name)[:NAME_CHARACTERS], "summary": clean(finding.summary)[:SUMMARY_CHARACTERS],
         "cluster_id": finding.cluster_id, "cluster_name": finding.cluster_name, "project": finding.project,
         "namespace": finding.namespace, "page": finding.page[:700], "severity": str(rule.severity),
+        "lasting": finding.lasting,
     }  # fmt: skip
 
 
@@ -158,8 +160,15 @@ def _columns(held: Held) -> dict[str, Any]:
 
 
 def _wanted(found: Sequence[Finding], book: RuleBook) -> dict[tuple[str, str, str], Finding]:
-    cut = (replace(one, subject=one.subject[:SUBJECT_CHARACTERS]) for one in found)
+    cut = (replace(one, subject=one.subject[:SUBJECT_CHARACTERS]) for one in found if not one.quiet)
     return {one.key: one for one in cut if book.of(one.org_id, one.rule).enabled}
+
+
+def _clear_seconds(row: Alert | None, rule: Rule, seen: Look) -> float:
+    """Return how long something must not be so: less for what is gone, than for what may be so again."""
+    if row is None or not row.lasting or (row.org_id, row.rule, row.subject) in seen.quiet:
+        return rule.clear_seconds
+    return min(GONE_SECONDS, rule.clear_seconds)
 
 
 def _is_unknown(row: Alert, rule: Rule, seen: Look) -> bool:

@@ -21,18 +21,19 @@ from towline.control.alerts.channels import Channels
 from towline.control.alerts.delivery import Delivery
 from towline.control.alerts.evaluation import Evaluator
 from towline.control.alerts.figures import Figures
-from towline.control.alerts.findings import Scope
 from towline.control.alerts.models import Alert, AlertMessage, AlertSilence
 from towline.control.alerts.outgoing import Outgoing
 from towline.control.alerts.senders import Sender
 from towline.control.alerts.service import Alerts
 from towline.control.alerts.states import State
+from towline.control.alerts.subjects import Scope
 from towline.control.alerts.telling import Teller
 from towline.control.bus import RESYNC, Event, Subscription
 from towline.control.db import now
 from towline.control.errors import ApiError
 from towline.control.ids import new_id
 from towline.control.logging import get_logger
+from towline.control.pacing import rest_after
 from towline.control.retention import DAY, Rule
 
 if TYPE_CHECKING:
@@ -44,8 +45,6 @@ SWEEP_INTERVAL = 60.0
 """Seconds between two looks at everything: disks fill without a hint, since heartbeats give none."""
 LEAST_PAUSE = 0.5
 """Seconds between two looks: a flood of hints costs two looks a second."""
-SHARE = 10
-"""Times that a look took, as the pause after it: looking takes a tenth of the time, no more."""
 MOST_CLUSTERS = 200
 """Named in hints before everything is looked at instead: its statement takes as many parameters."""
 TOPICS = ("cluster", "agent", "inventory", "kubernetes", "deployment", "certificate", "alert", RESYNC)
@@ -115,7 +114,7 @@ class AlertsFeature:
                     await self.look(scope)
                 except (ApiError, DBAPIError) as error:
                     _log.warning("alerts not looked at", why=str(error)[:LONGEST_REASON])
-                await clock.sleep(max(LEAST_PAUSE, (clock.monotonic() - began) * SHARE))
+                await clock.sleep(rest_after(clock.monotonic() - began, least=LEAST_PAUSE))
                 try:
                     scope = await self._wait(hints)
                 except StopAsyncIteration:

@@ -5,109 +5,27 @@ Each question is asked for some clusters or for all of them, and names of everyt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, and_, or_, select, true
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy import and_, or_, select
 
 from towline.control.agents.models import Agent
 from towline.control.agents.states import AgentState
-from towline.control.alerts.catalogue import RULES, Rule, RuleName
+from towline.control.alerts.catalogue import RuleName
+from towline.control.alerts.findings_kubernetes import FRESH_END, kubernetes
+from towline.control.alerts.subjects import Finding, Host, Look, RuleBook, Scope
 from towline.control.certificates import schedule
 from towline.control.certificates.models import Certificate
 from towline.control.clusters.health import clock_time
 from towline.control.clusters.models import Cluster, InventoryContainer
 from towline.control.db import Transaction
 from towline.control.deployments.models import Deployment, Revision
-from towline.control.kubernetes.inventory_rows import ENDED, POD
-from towline.control.kubernetes.kinds import page_of
-from towline.control.kubernetes.models import KubeCluster, KubeObject
+from towline.control.kubernetes.models import KubeCluster
 
 FRESH_START = 600.0
 """Seconds after its start in which a container counts as one that has just begun again."""
-FRESH_END = 3600.0
-"""Seconds after which something that has ended is history, and no news."""
-PULL_REASONS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
-OUT_OF_MEMORY = "OOMKilled"
-DISK_PRESSURE = "DiskPressure"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that a rule is about, as it is now."""
-
-    rule: RuleName
-    org_id: str
-    subject: str
-    name: str
-    summary: str
-    cluster_id: str = ""
-    cluster_name: str = ""
-    project: str = ""
-    namespace: str = ""
-    page: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        return (self.org_id, self.rule, self.subject)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What is looked at: some clusters or all of them, and certificates or not."""
-
-    clusters: frozenset[str] | None = None
-    certificates: bool = True
-
-    def of(self, column: InstrumentedAttribute[str]) -> ColumnElement[bool]:
-        return true() if self.clusters is None else column.in_(self.clusters)
-
-    @property
-    def is_empty(self) -> bool:
-        return self.clusters == frozenset() and not self.certificates
-
-
-class RuleBook:
-    """Rules as each organisation has them."""
-
-    def __init__(self, changed: Mapping[tuple[str, str], Rule]) -> None:
-        self._changed = changed
-
-    def of(self, org_id: str, name: str) -> Rule:
-        return self._changed.get((org_id, name)) or RULES[RuleName(name)]
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the questions need to know of a cluster."""
-
-    id: str
-    org_id: str
-    name: str
-    connected: bool
-    last_seen_at: datetime | None
-    capabilities: Sequence[Mapping[str, object]] = ()
-    disks: Sequence[Mapping[str, object]] = ()
-    has_kubernetes: bool = False
-    is_active: bool = False
-    """An agent speaks for it that may connect."""
-
-    def finding(self, rule: RuleName, summary: str, *, subject: str = "", name: str = "", page: str = "") -> Finding:
-        return Finding(
-            rule, self.org_id, f"{self.id}/{subject}" if subject else self.id, name or self.name, summary, self.id,
-            self.name, page=page or f"/clusters/{self.name}",
-        )  # fmt: skip
-
-
-@dataclass(slots=True)
-class Look:
-    """Everything that one look found."""
-
-    moment: datetime
-    hosts: dict[str, Host] = field(default_factory=dict)
-    found: list[Finding] = field(default_factory=list)
 
 
 async def look(tx: Transaction, scope: Scope, book: RuleBook) -> Look:
@@ -117,7 +35,7 @@ async def look(tx: Transaction, scope: Scope, book: RuleBook) -> Look:
     for host in seen.hosts.values():
         seen.found += _of_host(host, book, seen.moment)
     seen.found += await _containers(tx, scope, seen, book)
-    seen.found += await _kubernetes(tx, scope, seen)
+    seen.found += await kubernetes(tx, scope, seen, book)
     seen.found += await _deploys(tx, scope, seen.hosts)
     if scope.certificates:
         seen.found += await _certificates(tx, seen.moment)
@@ -133,13 +51,15 @@ async def _hosts(tx: Transaction, scope: Scope) -> dict[str, Host]:
         Cluster.facts,
     )  # fmt: skip
     rows = (await tx.execute(select(*columns).where(scope.of(Cluster.id)))).all()
-    kubernetes = set((await tx.scalars(select(KubeCluster.cluster_id).where(scope.of(KubeCluster.cluster_id)))).all())
+    with_kubernetes = set(
+        (await tx.scalars(select(KubeCluster.cluster_id).where(scope.of(KubeCluster.cluster_id)))).all()
+    )
     agents = select(Agent.cluster_id).where(Agent.state == AgentState.ACTIVE, Agent.cluster_id.is_not(None))
     active = set((await tx.scalars(agents)).all())
     return {
         row.id: Host(
             row.id, row.org_id, row.name, row.connected, row.last_seen_at, row.capabilities,
-            row.facts.get("disks", ()), row.id in kubernetes, row.id in active,
+            row.facts.get("disks", ()), row.id in with_kubernetes, row.id in active,
         )
         for row in rows
     }  # fmt: skip
@@ -214,67 +134,6 @@ def _exit(row: InventoryContainer) -> str:
 
 def _number(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
-
-
-# -- Kubernetes --------------------------------------------------------------------------------
-
-
-async def _kubernetes(tx: Transaction, scope: Scope, seen: Look) -> list[Finding]:
-    """Ask for nodes and pods that are not well. Pods of one workload are one subject: their names change."""
-    unwell = and_(KubeObject.rank >= ENDED, KubeObject.section.in_(("nodes", "pods")))
-    query = select(KubeObject).where(scope.of(KubeObject.cluster_id), unwell).order_by(KubeObject.key)
-    found: dict[tuple[str, str, str], Finding] = {}
-    for row in await tx.scalars(query):
-        host = seen.hosts.get(row.cluster_id)
-        if host is None or not host.connected:
-            continue
-        for one in _of_node(host, row) if row.section == "nodes" else _of_pod(host, row, seen.moment):
-            found.setdefault(one.key, one)
-    return list(found.values())
-
-
-def _of_node(host: Host, row: KubeObject) -> list[Finding]:
-    rules = []
-    if row.state == "not_ready":
-        rules.append(RuleName.NODE_NOT_READY)
-    if DISK_PRESSURE in row.reason:
-        rules.append(RuleName.DISK_FULL)
-    page = page_of(host.name, "Node", "", row.name)
-    return [
-        host.finding(
-            rule, row.reason or "not ready", subject=f"node/{row.name}", name=f"{host.name}/{row.name}", page=page
-        )
-        for rule in rules
-    ]
-
-
-def _of_pod(host: Host, row: KubeObject, now: datetime) -> list[Finding]:
-    if row.rank < POD and now - row.moment > timedelta(seconds=FRESH_END):
-        return []  # it has ended, and may lie there for weeks
-    kind, owner = str(row.data.get("owner_kind", "")), str(row.data.get("owner", ""))
-    what = owner or row.name
-    place = f"{kind or 'Pod'}/{row.namespace}/{what}"
-    page = page_of(host.name, kind or "Pod", row.namespace, what)
-    return [
-        replace(
-            host.finding(
-                rule, f"{row.name}: {row.reason}", subject=place, name=f"{host.name}/{row.namespace}/{what}", page=page
-            ),
-            namespace=row.namespace,
-        )
-        for rule in _pod_rules(row.reason)
-    ]
-
-
-def _pod_rules(reason: str) -> list[RuleName]:
-    rules = []
-    if reason.startswith("CrashLoopBackOff"):
-        rules.append(RuleName.CRASH_LOOP)
-    if reason.startswith(PULL_REASONS):
-        rules.append(RuleName.IMAGE_PULL)
-    if OUT_OF_MEMORY in reason:
-        rules.append(RuleName.OUT_OF_MEMORY)
-    return rules
 
 
 # -- deployments and certificates ---------------------------------------------------------------

@@ -56,6 +56,8 @@ class Alert(Base):
     resolved_at: Mapped[datetime | None]
     absent_at: Mapped[datetime | None]
     """Since when it is not seen any more; None while it is."""
+    lasting: Mapped[bool] = mapped_column(default=False)
+    """The agent tells of the subject until it is well or gone."""
     changed_at: Mapped[datetime]
     due_at: Mapped[datetime | None]
     """When time alone moves it on."""
@@ -82,6 +84,7 @@ class AlertRule(Base):
     rule: Mapped[str] = mapped_column(String(40), primary_key=True)
     enabled: Mapped[bool | None]
     after_seconds: Mapped[float | None]
+    clear_seconds: Mapped[float | None]
     threshold: Mapped[float | None]
     severity: Mapped[str | None] = mapped_column(String(12))
     channels: Mapped[list[str] | None]

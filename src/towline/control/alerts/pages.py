@@ -1,6 +1,7 @@
 """Pages of alerts: what fires, the rules, the channels, the silences. Rules are the API's."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -30,6 +31,7 @@ SPANS = (
     ("2592000", "30 days"),
 )  # fmt: skip
 SHOWN_SILENCES = 20
+WORST_FIRST = "-urgency"
 
 
 @router.get("/alerts")
@@ -37,12 +39,13 @@ async def alerts_page(
     request: Request, access: Reader, asked: Annotated[ListQuery, Depends(list_query)], state: str = "", rule: str = "",
     cluster: str = "",
 ) -> Response:  # fmt: skip
-    """Show what fires, and what is about to."""
+    """Show what fires, and what is about to, the worst first."""
     filters = {
         "state": state if state in dict(STATES) else "", "rule": rule if rule in RULES else "", "cluster": cluster[:63],
         "search": asked.search,
     }  # fmt: skip
     wanted: dict[str, Any] = {"state": filters["state"], "rule": filters["rule"] or None, "cluster": filters["cluster"]}
+    asked = asked if asked.sort else replace(asked, sort=WORST_FIRST)
     found = await api.list_alerts(request, access, asked, **wanted)
     return _page(
         request, access, "alerts", page=found.model_dump(), filters=filters, states=STATES, rules=RULES,
@@ -67,11 +70,12 @@ async def change_rule(request: Request, access: Manager) -> Response:
     form = await forms.read(request)
 
     async def action() -> None:
-        after, threshold = form.line("after_minutes"), form.line("threshold")
+        after, clear, threshold = (form.line(name) for name in ("after_minutes", "clear_minutes", "threshold"))
         names = [name for name in form.all("channels") if name]
         body = forms.body(
             RulePatch, rule=form.line("rule"), enabled=form.checked("enabled"), severity=form.line("severity") or None,
             after_seconds=form.number("after_minutes", 0) * 60 if after else None,
+            clear_seconds=form.number("clear_minutes", 0) * 60 if clear else None,
             threshold=form.number("threshold", 0) if threshold else None,
             channels=names if form.line("where") == "some" else None,
         )  # fmt: skip

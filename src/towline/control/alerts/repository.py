@@ -11,9 +11,9 @@ from sqlalchemy import ColumnElement, Select, and_, exists, func, or_, select, t
 from towline.control.access.actor import Access
 from towline.control.access.permissions import Permission
 from towline.control.alerts.catalogue import RULES, RuleName
-from towline.control.alerts.findings import RuleBook, Scope
 from towline.control.alerts.models import Alert, AlertRule, AlertSilence
 from towline.control.alerts.states import State
+from towline.control.alerts.subjects import RuleBook, Scope
 from towline.control.clusters import repository as clusters
 from towline.control.clusters.service import carrier
 from towline.control.db import Transaction, now, upsert
@@ -33,8 +33,8 @@ async def rule_book(tx: Transaction, org_id: str = "") -> RuleBook:
     return RuleBook(
         {
             (row.org_id, row.rule): RULES[RuleName(row.rule)].changed(
-                enabled=row.enabled, after_seconds=row.after_seconds, threshold=row.threshold, severity=row.severity,
-                channels=row.channels,
+                enabled=row.enabled, after_seconds=row.after_seconds, clear_seconds=row.clear_seconds,
+                threshold=row.threshold, severity=row.severity, channels=row.channels,
             )
             for row in (await tx.scalars(query)).all()
             if row.rule in RULES

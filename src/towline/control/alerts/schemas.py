@@ -75,6 +75,8 @@ class RuleOut(BaseModel):
     """How long it must be so before anybody is told."""
     clear_seconds: float
     """How long it must not be so before it has ended."""
+    longest_clear_seconds: float
+    """What may be set of it."""
     threshold: float | None
     threshold_word: str
     channels: list[str] | None
@@ -91,6 +93,8 @@ class RulePatch(BaseModel):
     enabled: bool | None = None
     severity: Severity | None = None
     after_seconds: Annotated[float, Field(ge=SHORTEST_AFTER, le=LONGEST_AFTER)] | None = None
+    clear_seconds: Annotated[float, Field(ge=SHORTEST_AFTER, le=LONGEST_AFTER)] | None = None
+    """Of `crash_loop` 600 at most."""
     threshold: Annotated[float, Field(gt=0, le=1000)] | None = None
     channels: Annotated[list[Name], Field(max_length=100)] | None = None
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy import BigInteger, case, cast, extract, literal
+
 from towline.control.access.actor import Access
 from towline.control.access.permissions import Permission
 from towline.control.alerts import outbox, repository
-from towline.control.alerts.catalogue import RULES, Rule
+from towline.control.alerts.catalogue import RULES, Rule, Severity
 from towline.control.alerts.models import Alert, AlertRule, AlertSilence
 from towline.control.alerts.schemas import RulePatch, SilenceIn
 from towline.control.alerts.states import State
@@ -22,14 +24,20 @@ from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import new_id
 from towline.control.listing import Listed, ListQuery, fetch
 
+_GRAVITY = case((Alert.severity == Severity.CRITICAL, 3), else_=0) + case(
+    (Alert.state == State.FIRING, 2), (Alert.state == State.PENDING, 1), else_=0
+)
+_MOST_SECONDS = literal(10**11, BigInteger)
+"""Since the epoch, of any moment: what is graver comes first, whenever that was."""
 SORTS: Mapping[str, Any] = {
+    "urgency": cast(_GRAVITY, BigInteger) * _MOST_SECONDS + cast(extract("epoch", Alert.changed_at), BigInteger),
     "changed_at": Alert.changed_at,
     "name": Alert.name,
     "rule": Alert.rule,
     "state": Alert.state,
 }
 MOST_SILENCES = 500
-_FIELDS = ("enabled", "severity", "after_seconds", "threshold", "channels")
+_FIELDS = ("enabled", "severity", "after_seconds", "clear_seconds", "threshold", "channels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +96,7 @@ class Alerts:
         """Change what a rule asks for. Raises: ApiError: forbidden, invalid."""
         access.require_org(Permission.ALERT_MANAGE)
         changes = {name: getattr(asked, name) for name in _FIELDS if name in asked.model_fields_set}
-        limits = RULES[asked.rule].threshold
-        if changes.get("threshold") is not None and (
-            limits is None or not limits.least <= changes["threshold"] <= limits.most
-        ):
-            words = f"between {limits.least:g} and {limits.most:g} {limits.word}" if limits else "not part of this rule"
-            raise ApiError(ErrorCode.INVALID, f"the threshold must be {words}")
+        _check_limits(RULES[asked.rule], changes)
         async with self._db.begin() as tx:
             if changes.get("channels") is not None:
                 changes["channels"] = await _channel_ids(tx, access.org_id, changes["channels"])
@@ -171,6 +174,16 @@ class Alerts:
             detail={"rule": row.rule or "all", "ends_at": row.ends_at.isoformat()},
         )  # fmt: skip
         tx.publish("alert")
+
+
+def _check_limits(rule: Rule, changes: Mapping[str, Any]) -> None:
+    """Go on with numbers that a rule can have. Raises: ApiError: invalid."""
+    limits, wanted = rule.threshold, changes.get("threshold")
+    if wanted is not None and (limits is None or not limits.least <= wanted <= limits.most):
+        words = f"between {limits.least:g} and {limits.most:g} {limits.word}" if limits else "not part of this rule"
+        raise ApiError(ErrorCode.INVALID, f"the threshold must be {words}")
+    if (changes.get("clear_seconds") or 0.0) > rule.longest_clear:
+        raise ApiError(ErrorCode.INVALID, f"this rule ends after {rule.longest_clear:g} seconds at the latest")
 
 
 def _view(row: Alert, silences: Sequence[AlertSilence]) -> View:

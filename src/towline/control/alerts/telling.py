@@ -11,8 +11,8 @@ from itertools import groupby
 
 from towline.control.alerts import messages, outbox, repository
 from towline.control.alerts.evaluation import FIRING
-from towline.control.alerts.findings import RuleBook
 from towline.control.alerts.models import Alert, AlertChannel, AlertMessage, AlertSilence
+from towline.control.alerts.subjects import RuleBook
 from towline.control.db import Database, Transaction
 from towline.control.ids import new_id
 

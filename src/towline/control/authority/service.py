@@ -147,7 +147,7 @@ def load_files(certificate_file: Path, key_file: Path) -> Material:
 def load_own(settings: Settings, clock: Clock) -> Material:
     """Load the authority and its certificate for this server; make or renew what is missing or old."""
     folder = settings.data_folder / FOLDER
-    names = server_names([*settings.hostnames, *_hosts(settings)])
+    names = server_names([*settings.hostnames, *_hosts(settings), settings.instadeploy_host])
     if settings.kubernetes_host:
         names.append(f"*.{settings.kubernetes_host}")
     now = clock.now()

@@ -49,6 +49,7 @@ from towline.control.domains.resolver import Resolver
 from towline.control.errors import ApiError
 from towline.control.ids import new_id
 from towline.control.logging import get_logger
+from towline.control.pacing import rest_after
 from towline.control.retention import Rule
 from towline.control.routes import repository as routes
 from towline.gateway.certificates import Certificates
@@ -61,8 +62,6 @@ _log = get_logger("certificates")
 LOOK_INTERVAL = 30.0
 LEAST_PAUSE = 0.2
 """Seconds between two passes: a flood of hints costs five reads a second."""
-SHARE = 10
-"""Times that a pass took, as the pause after it: with many thousand names passes take a tenth of the time, no more."""
 TOPICS = (TOPIC, "route", "domain", "resync")
 LONGEST_REASON = 300
 """Characters of a database's error in the log: it may hold a whole statement."""
@@ -137,7 +136,7 @@ class CertificatesFeature:
                 except (ApiError, DBAPIError) as error:
                     _log.warning("certificates not looked at", why=str(error)[:LONGEST_REASON])
                 took = self._control.clock.monotonic() - began
-                await self._control.clock.sleep(max(LEAST_PAUSE, took * SHARE))
+                await self._control.clock.sleep(rest_after(took, least=LEAST_PAUSE))
                 try:
                     names_changed = await self._wait(hints)
                 except StopAsyncIteration:

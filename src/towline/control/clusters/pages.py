@@ -201,6 +201,7 @@ async def cluster_settings(request: Request, access: Manager, name: str) -> Resp
         request, "clusters/settings.html", access=access, section="fleet", tab="settings",
         policy=list(_policy(cluster.facts.get("policy") or {})),
         recording=await recordings.get_recording_policy(request, access, name),
+        registered=await request.app.state.control.protocols.pipeops.tokens.peek(access, name),
         **head(cluster, access),
     )  # fmt: skip
     return page

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -109,10 +109,11 @@ class Reports:
             {"connected": True, "connected_since": now, "link_address": address, "last_seen_at": now},
         )
 
-    def disconnected(self, cluster_id: str, org_id: str, why: str) -> None:
-        """The last link of a cluster has ended."""
+    def disconnected(self, cluster_id: str, org_id: str, why: str, *, silence: float = 0.0) -> None:
+        """The last link of a cluster has ended. Args: silence: seconds since the agent's last sign of life."""
         self._last_judged.pop(cluster_id, None)
-        values = {"connected": False, "last_seen_at": self._clock.now(), "link_last_error": why[:LONGEST_REASON]}
+        seen_at = self._clock.now() - timedelta(seconds=silence)
+        values = {"connected": False, "last_seen_at": seen_at, "link_last_error": why[:LONGEST_REASON]}
         self._note(cluster_id, org_id, values)
 
     def heartbeat(self, cluster_id: str, org_id: str, message: link.Heartbeat) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import aliased
 from towline.control.agents.models import Agent
 from towline.control.clusters.health import Health
 from towline.control.clusters.models import Cluster, ClusterLabel, InventoryContainer, InventoryProject
+from towline.control.clusters.names import free_name
 from towline.control.clusters.selectors import Requirement
 from towline.control.db import Transaction, execute_many, table_of, upsert
 from towline.control.ids import is_id, new_id
@@ -56,6 +57,14 @@ async def names(tx: Transaction, cluster_ids: Collection[str]) -> dict[str, str]
     """Return the names of clusters by id."""
     query = select(Cluster.id, Cluster.name).where(Cluster.id.in_(cluster_ids))
     return {row.id: row.name for row in await tx.execute(query)}
+
+
+async def insert_called(
+    tx: Transaction, *, org_id: str, wanted: str, labels: Mapping[str, str], created_by: str, moment: datetime
+) -> Cluster:
+    """Add a cluster with its labels, under a name or, when that is taken, the first number behind it that is free."""
+    name = free_name(wanted, await names_beginning(tx, org_id, wanted[:50]))
+    return await insert(tx, org_id=org_id, name=name, labels=labels, created_by=created_by, moment=moment)
 
 
 async def insert(

@@ -1,7 +1,7 @@
 """Commands as a part of the control plane: what belongs together, and the loop that moves runs on.
 
-A hint says that a target of a run has ended; without any, every open run is looked at each `SWEEP_INTERVAL` and after
-a start. Rows are the truth: a run goes on where it stands.
+A hint says that a target of a run has ended, or that more of them can begin; without any, every open run is looked at
+each `SWEEP_INTERVAL` and after a start. Rows are the truth: a run goes on where it stands.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from towline.control.commands.content import Contents
 from towline.control.commands.figures import Figures
 from towline.control.commands.handler import CommandHandler
 from towline.control.commands.models import CommandRun
-from towline.control.commands.progress import KIND, Progress
+from towline.control.commands.progress import KIND, MORE, Progress
 from towline.control.commands.saved import SavedCommands
 from towline.control.commands.service import Runs
 from towline.control.commands.states import OPEN_RUNS
@@ -80,7 +80,7 @@ class CommandsFeature:
             async for hint in hints:
                 if hint.topic == RESYNC:
                     await self._look()
-                elif hint.ids.get("change") == "ended":
+                elif hint.ids.get("change") in ("ended", MORE):
                     self._wake({hint.ids["id"]})
 
     async def _sweep_for_ever(self) -> None:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from towline.control.access.service import AccessService
 
 KIND = "command.run"
+TOGETHER = 50
+"""Targets that begin in one transaction: others wait to write for a quarter of a second at most, and not for all."""
+MORE = "more"
+"""Change that a hint tells when a run can go on at once."""
 GONE = "the cluster was removed"
 LEFT = "who began this may not act here any more"
 
@@ -54,17 +58,24 @@ class Progress:
         """Do what is next in a run that this transaction has locked, or has just made."""
         for lost in await repository.lost_targets(tx, run.id):
             await self.conclude(tx, run, lost, TargetState.FAILED, error=GONE, code="lost")
-        while run.state in OPEN_RUNS:
-            targets = await repository.targets(tx, run.id)
-            step = next_step(RunState(run.state), targets, stop_on_failure=run.stop_on_failure)
-            for position in step.leave_out:
-                await self.conclude(tx, run, targets[position], left_out_state(RunState(run.state)))
+        begun = 0
+        while run.state in OPEN_RUNS and begun < TOGETHER:
+            if await repository.is_at_work(tx, run.id):  # asked whenever one of a thousand ends
+                break
+            standings = await repository.standings(tx, run.id)
+            step = next_step(RunState(run.state), standings, stop_on_failure=run.stop_on_failure)
+            if step.leave_out:
+                await repository.leave_out(tx, run.id, step.leave_out, left_out_state(RunState(run.state)))
             if step.end is not None:
                 await self._end(tx, run, step.end)
             if not step.begin:
                 break
-            await self._begin(tx, run, [targets[position] for position in step.begin])
-        tx.publish("command", id=run.id, org_id=run.org_id)
+            turn = step.begin[: TOGETHER - begun]
+            here = CommandTarget.position.in_(turn)
+            await self._begin(tx, run, await repository.targets(tx, run.id, where=here))
+            begun += len(turn)
+        more = {"change": MORE} if begun >= TOGETHER else {}
+        tx.publish("command", id=run.id, org_id=run.org_id, **more)
 
     async def _begin(self, tx: Transaction, run: CommandRun, turn: Sequence[CommandTarget]) -> None:
         """Submit the targets whose turn it is, as far as whoever began the run may still do this there."""

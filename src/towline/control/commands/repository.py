@@ -1,9 +1,9 @@
 """Every query of saved commands, runs and their targets. No rules here."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, exists, func, or_, select
+from sqlalchemy import ColumnElement, Select, exists, func, or_, select, update
 
 from towline.control.access.actor import Access, Actor
 from towline.control.access.permissions import Permission
@@ -17,6 +17,15 @@ from towline.control.db import Transaction
 from towline.control.ids import is_id
 from towline.control.jobs.models import Job, JobEvent
 from towline.control.listing import contains
+
+
+class Standing(NamedTuple):
+    """Where one target of a run stands."""
+
+    position: int
+    wave: int
+    state: str
+
 
 # -- saved ---------------------------------------------------------------------------------------
 
@@ -99,6 +108,26 @@ async def targets(
     query = query.execution_options(populate_existing=True)
     query = query.where(where) if where is not None else query
     return (await tx.scalars(query.with_for_update() if lock else query)).all()
+
+
+async def standings(tx: Transaction, run_id: str) -> Sequence[Standing]:
+    """Return where each target of a run stands, in their order."""
+    columns = (CommandTarget.position, CommandTarget.wave, CommandTarget.state)
+    query = select(*columns).where(CommandTarget.run_id == run_id).order_by(CommandTarget.position)
+    return [Standing(*row) for row in await tx.execute(query)]
+
+
+async def is_at_work(tx: Transaction, run_id: str) -> bool:
+    """Tell whether targets of a run are at work and none waits for its turn: nothing is next then."""
+    query = select(CommandTarget.state).where(CommandTarget.run_id == run_id).distinct()
+    states = set((await tx.scalars(query)).all())
+    return TargetState.ACTIVE in states and TargetState.PENDING not in states
+
+
+async def leave_out(tx: Transaction, run_id: str, positions: Collection[int], state: TargetState) -> None:
+    """End targets that never have a turn."""
+    here = (CommandTarget.run_id == run_id, CommandTarget.position.in_(positions))
+    await tx.execute(update(CommandTarget).where(*here).values(state=state, ended_at=await tx.now()))
 
 
 async def target_of_job(tx: Transaction, job_id: str) -> CommandTarget | None:

@@ -58,7 +58,7 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What happens to a run now. Nothing at all while a wave is at work."""
+    """What happens to a run now. Nothing at all while a whole wave is at work."""
 
     begin: tuple[int, ...] = ()
     """Positions of the targets whose turn it is."""
@@ -91,8 +91,9 @@ def next_step(state: RunState, targets: Sequence[Target], *, stop_on_failure: bo
     if stops:
         left_out = tuple(one.position for one in pending)
         return Step(leave_out=left_out, end=None if at_work else _end(state, targets, cut_short=bool(left_out)))
-    if at_work:
-        return Step()
+    if at_work:  # the rest of a wave that has begun, if there is one
+        wave = max(one.wave for one in targets if one.state == TargetState.ACTIVE)
+        return Step(begin=tuple(one.position for one in pending if one.wave <= wave))
     if not pending:
         return Step(end=_end(state, targets))
     wave = min(one.wave for one in pending)

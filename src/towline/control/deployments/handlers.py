@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
+from msgspec import structs
 
 from towline.compose import revision as compose_revision
 from towline.control.db import Database, Transaction
@@ -132,17 +133,8 @@ class DeployHandler:
 
     def _order(self, subject: Subject, fallback_id: str, secret_names: tuple[str, ...]) -> orders.Deploy:
         deployment, revision, intent = subject.deployment, subject.revision, subject.intent
-        env, variables = self._vault.open_values(revision)
-        return orders.Deploy(
-            project=deployment.name,
-            org_id=deployment.org_id,
-            deployment_id=deployment.id,
-            revision=revision.number,
-            revision_id=revision.id,
-            compose=revision.compose or "",
-            env=env or "",
-            bundle=revision.bundle or "",
-            variables=variables,
+        return structs.replace(
+            self._vault.order(deployment, revision),
             secret_names=secret_names,
             pull=intent.pull,
             build=intent.build,
@@ -150,9 +142,7 @@ class DeployHandler:
             fallback_revision_id=fallback_id,
             auto_rollback=intent.auto_rollback,
             settle_seconds=intent.settle_seconds,
-            policy_level=deployment.policy_level,
             keep_images=deployment.keep_revisions,
-            scales={name: int(count) for name, count in deployment.scales.items()},
         )
 
     async def _credentials(self, tx: Transaction, subject: Subject) -> list[Credentials]:
@@ -190,6 +180,8 @@ class OperationHandler:
             await self._adopted(tx, deployment, job, end)
         elif end.is_success:
             await self._changed(tx, deployment, job)
+        elif job.kind == intents.PRUNE and end.code == "bad_order":
+            deployment.prune_interval_seconds = 0.0  # its agent knows no pruning: asking every week changes nothing
         await _settle(tx, deployment)
 
     def kept_detail(self, kind: str, detail: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -279,7 +271,13 @@ async def _settle(tx: Transaction, deployment: Deployment) -> None:
 
 
 def seal_for(key: bytes, info: bytes, plain: Any) -> str:
-    """Seal JSON for one agent, as text for an order."""
+    """Seal JSON for one agent, as text for an order. Raises: ApiError: agent_refused: it has no key, so no secrets."""
+    if not key:
+        raise ApiError(
+            ErrorCode.AGENT_REFUSED,
+            "the agent of this host keeps no secrets and no registry passwords",
+            hint="leave them out, or run Towline's own agent on the host",
+        )
     return base64.b64encode(sealed.seal(key, info, json.dumps(plain).encode())).decode()
 
 

@@ -195,7 +195,7 @@ class RevisionOut(BaseModel):
     number: int
     message: str
     author: str
-    source: Literal["deploy", "adopt"]
+    source: Literal["deploy", "adopt", "import"]
     outcome: Literal["pending", "good", "failed", "superseded", "cancelled", "adopted"]
     error: str
     code: str

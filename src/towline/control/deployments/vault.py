@@ -16,6 +16,7 @@ from towline.control.deployments import repository
 from towline.control.deployments.models import Deployment, Revision, SecretVersion
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.ids import new_id
+from towline.wire import orders
 
 SECRET_PURPOSE = "deployment-secret"  # noqa: S105 - a name, not a secret
 VALUES_PURPOSE = "revision-values"
@@ -102,6 +103,25 @@ class Vault:
         plain = self._sealer.open(revision.org_id, revision.id, 1, VALUES_PURPOSE, revision.sealed_values)
         values = json.loads(plain)
         return values["env"], values["variables"]
+
+    def order(self, deployment: Deployment, revision: Revision) -> orders.Deploy:
+        """Return the order that brings up a revision, as its rows say it."""
+        env, variables = self.open_values(revision)
+        return orders.Deploy(
+            project=deployment.name,
+            org_id=deployment.org_id,
+            deployment_id=deployment.id,
+            revision=revision.number,
+            revision_id=revision.id,
+            compose=revision.compose or "",
+            env=env or "",
+            bundle=revision.bundle or "",
+            variables=variables,
+            secret_names=tuple(revision.secrets),
+            policy_level=deployment.policy_level,
+            settle_seconds=deployment.settle_seconds,
+            scales={name: int(count) for name, count in deployment.scales.items()},
+        )
 
     def seal_text(self, org_id: str, record_id: str, plain: bytes) -> bytes:
         """Seal something that waits in a job's row."""

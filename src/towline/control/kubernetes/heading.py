@@ -35,6 +35,8 @@ class Here:
     namespaces: tuple[str, ...]
     measured: bool = False
     """True where a metrics server tells what nodes and pods use."""
+    moment: float = 0.0
+    """When the page was asked for, in seconds since the epoch."""
 
     def may(self, asked: AccessTuple) -> bool:
         """Tell whether the gate would let a request pass."""
@@ -95,7 +97,8 @@ async def here(request: HTTPConnection, access: Access, cluster: str) -> Here:
     found = await inventory.about(access, cluster)
     if not is_kubernetes(found.row.capabilities) and found.freshness.state == "unknown":
         raise ApiError(ErrorCode.NOT_FOUND, f"the agent of {cluster} serves no Kubernetes")
-    return Here(access, place, found.row, found.freshness, found.restricted, found.namespaces, found.measured)
+    moment = request.app.state.control.clock.now().timestamp()
+    return Here(access, place, found.row, found.freshness, found.restricted, found.namespaces, found.measured, moment)
 
 
 def _name(one: Any) -> str:

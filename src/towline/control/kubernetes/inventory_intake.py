@@ -1,4 +1,4 @@
-"""What agents tell of their Kubernetes clusters, gathered in memory and written twice a second. No reading here.
+"""What agents tell of their Kubernetes clusters, gathered in memory and written a few times a second. No reading here.
 
 What is written stays when the agent goes away, so that the last known state can be shown.
 """
@@ -29,8 +29,8 @@ from towline.wire.kube_inventory import MOST_ENTRIES, SECTIONS, About, Section
 
 _log = get_logger("kubernetes")
 
-FLUSH_INTERVAL = 0.5
-"""Seconds that messages of all agents are gathered for one transaction."""
+FLUSH_INTERVAL = 0.1
+"""Seconds that messages of all agents are gathered for one transaction: a page is to know of a change within 0.5."""
 RETRY_INTERVAL = 5.0
 MOST_PENDING = 2 * sum(MOST_ENTRIES.values())
 """Entries of one cluster that wait: all that an honest agent tells, and as many that it takes back."""

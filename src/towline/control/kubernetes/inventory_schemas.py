@@ -82,6 +82,8 @@ class WorkloadOut(BaseModel):
     state: str = ""
     reason: str = ""
     desired: int = 0
+    desired_known: bool = True
+    """False where the agent does not tell `desired` and `updated`."""
     ready: int = 0
     updated: int = 0
     active: int = 0

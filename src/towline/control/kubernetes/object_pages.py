@@ -130,7 +130,7 @@ def object_head(
     here: heading.Here, kind: Kind, namespace: str, name: str, found: Any, tab: str, *, reason: str = ""
 ) -> dict[str, Any]:
     """Return what stands above every page of an object, and what may be done with it."""
-    state = views.pod_state(found) if kind is PODS else views.workload_state(found, reason)
+    state = views.pod_state(found, here.moment) if kind is PODS else views.workload_state(found, reason)
     base = f"/clusters/{here.row.name}/kubernetes/{namespace}/{kind.resource}/{name}"
     owned_by = views.owner(found)
     may = may_do(here, kind, namespace, name)

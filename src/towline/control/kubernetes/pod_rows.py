@@ -7,6 +7,7 @@ own. What is sent to the page is one line of JSON for each step, so that 5,000 p
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ from towline.control.errors import ApiError, ErrorCode
 from towline.control.kubernetes.kinds import PODS
 from towline.control.kubernetes.talking import Question, Talker, decoded
 from towline.control.streams.answer import ClientGone, while_wanted
+from towline.kube.troubles import AGAIN, HEALTHY_RUN
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 PAGE_ROWS = 500
@@ -29,6 +31,8 @@ MOST_LINE_BYTES = 4 * 1024 * 1024
 NDJSON = "application/x-ndjson"
 _STARTING = frozenset({"Pending", "ContainerCreating", "PodInitializing", "Terminating"})
 _ENDED = frozenset({"Completed", "Succeeded"})
+_RESTARTS = re.compile(r"(\d+) \((?:(\d+)m)?(?:(\d+)s)? ago\)")
+"""As kubectl writes when the last of some restarts was; in hours and days it is long ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,17 +87,17 @@ def row_of(row: Mapping[str, Any], columns: Mapping[str, int]) -> Row:
         at = columns.get(name, len(cells))
         return str(cells[at]) if at < len(cells) else ""
 
-    status, ready = cell("status"), cell("ready")
+    status, ready, restarts = cell("status"), cell("ready"), cell("restarts")
     if metadata.get("deletionTimestamp"):
         status = "Terminating"
     return Row(
         namespace=str(metadata.get("namespace", "")), name=str(metadata.get("name", "")) or cell("name"),
-        ready=ready, status=status, tone=tone(status, ready), restarts=cell("restarts"),
+        ready=ready, status=status, tone=tone(status, ready, restarts), restarts=restarts,
         node="" if cell("node") == "<none>" else cell("node"), created_at=str(metadata.get("creationTimestamp") or ""),
     )  # fmt: skip
 
 
-def tone(status: str, ready: str) -> str:
+def tone(status: str, ready: str, restarts: str = "") -> str:
     """Return which of the five states a pod is in."""
     if status in _ENDED:
         return "unknown"
@@ -101,8 +105,17 @@ def tone(status: str, ready: str) -> str:
         return "down" if "BackOff" in status else "working"
     if status == "Running":
         up, _, all_of_them = ready.partition("/")
-        return "healthy" if up == all_of_them else "degraded"
+        return "healthy" if up == all_of_them and not _begins_again(restarts) else "degraded"
     return "down"
+
+
+def _begins_again(restarts: str) -> bool:
+    """Tell whether a pod that runs began again and again, and not long ago: its next end is likely near."""
+    found = _RESTARTS.fullmatch(restarts)
+    if found is None:
+        return False
+    times, minutes, seconds = (int(part or 0) for part in found.groups())
+    return times >= AGAIN and minutes * 60 + seconds < HEALTHY_RUN
 
 
 class RowStream(Response):

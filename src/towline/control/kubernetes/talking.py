@@ -234,7 +234,7 @@ class _Talk:
         if session is None:
             raise self._away("away", "no agent of this cluster is connected")
         try:
-            stream: TunnelStream = await session.open_stream(self._connector.target)  # type: ignore[assignment]
+            stream: TunnelStream = await session.open_stream(self._connector.target)
         except TargetRefused as error:
             raise self._away(error.code, error.reason) from error
         except TunnelClosed as error:

@@ -22,13 +22,13 @@ _LEFT_OUT = ("managedFields", "resourceVersion", "uid", "generation", "creationT
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
-def pod_state(pod: Json) -> tuple[str, str, str]:
-    """Return which of the five states a pod is in, the word for it, and why."""
+def pod_state(pod: Json, now: float) -> tuple[str, str, str]:
+    """Return which of the five states a pod is in, the word for it, and why. Args: now: seconds since the epoch."""
     status, metadata = pod.get("status") or {}, pod.get("metadata") or {}
     phase = str(status.get("phase", "Unknown"))
     if metadata.get("deletionTimestamp"):
         return "working", "Terminating", ""
-    trouble = pod_trouble(msgspec.convert(pod, Pod, strict=False))
+    trouble = pod_trouble(msgspec.convert(pod, Pod, strict=False), now).words
     if trouble:
         told = status.get("containerStatuses") or ()
         up = sum(bool(one.get("ready")) for one in told)

@@ -152,7 +152,7 @@ class Door:
     def _down(self, one: Link, why: str) -> None:
         self._admissions.released(one.agent_id, one.epoch)
         if self._links.of_agent(one.agent_id) is None and not self._links.is_connected(one.cluster_id):
-            self._reports.disconnected(one.cluster_id, one.org_id, why)
+            self._reports.disconnected(one.cluster_id, one.org_id, why, silence=one.session.silence)
 
     def _lead(self, one: Link) -> None:
         """The instance that spoke for the cluster is gone: the next one tells everything again."""

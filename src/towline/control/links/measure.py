@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from towline.aio.clock import Clock
 from towline.aio.streams import ByteStream, StreamError
 from towline.control.errors import ApiError, ErrorCode
-from towline.tunnel.session import LinkSession
+from towline.tunnel.session import Session
 from towline.wire import streams
 
 CHUNK = bytes(64 * 1024)
@@ -24,7 +24,7 @@ class Throughput:
     down: float
 
 
-async def measure(session: LinkSession, seconds: float, actor: streams.Actor, clock: Clock) -> Throughput:
+async def measure(session: Session, seconds: float, actor: streams.Actor, clock: Clock) -> Throughput:
     """Measure one way after the other. Raises: ApiError: agent_timeout, agent_away; StreamError."""
     try:
         async with asyncio.timeout(2 * (seconds + GRACE)):
@@ -35,7 +35,7 @@ async def measure(session: LinkSession, seconds: float, actor: streams.Actor, cl
     return Throughput(up, down)
 
 
-async def _up(session: LinkSession, seconds: float, actor: streams.Actor, clock: Clock) -> float:
+async def _up(session: Session, seconds: float, actor: streams.Actor, clock: Clock) -> float:
     stream = await session.open_stream(streams.Measure(direction="up", seconds=seconds, actor=actor))
     try:
         began = clock.monotonic()
@@ -49,7 +49,7 @@ async def _up(session: LinkSession, seconds: float, actor: streams.Actor, clock:
     return float(_COUNT.unpack(answer)[0]) / max(passed, 0.001)
 
 
-async def _down(session: LinkSession, seconds: float, actor: streams.Actor, clock: Clock) -> float:
+async def _down(session: Session, seconds: float, actor: streams.Actor, clock: Clock) -> float:
     stream = await session.open_stream(streams.Measure(direction="down", seconds=seconds, actor=actor))
     received, began = 0, clock.monotonic()
     try:

@@ -19,7 +19,7 @@ from towline.control.agents.refusals import Refusal
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.logging import get_logger
 from towline.tunnel.errors import Closed, TunnelClosed
-from towline.tunnel.session import LinkSession
+from towline.tunnel.session import Session
 from towline.wire import link
 
 _log = get_logger("links")
@@ -42,7 +42,7 @@ TOLD_AGAIN = (link.JobAccepted, link.JobProgress, link.JobResult, link.JobsHeld)
 class Link:
     """One agent's connection to this process."""
 
-    session: LinkSession
+    session: Session
     admitted: Admitted
     connected_at: datetime
     pending: bool
@@ -181,7 +181,7 @@ class Links:
         """Tell whether what a link reports counts: one of several instances is believed."""
         return not one.slot or self.of_cluster(one.cluster_id) in (None, one)
 
-    def session(self, cluster_id: str) -> LinkSession:
+    def session(self, cluster_id: str) -> Session:
         """Return the session of a cluster's agent. Raises: ApiError: agent_away."""
         found = self.of_cluster(cluster_id)
         if found is None:
@@ -209,7 +209,7 @@ class Links:
 
     # -- coming and going ------------------------------------------------------------------------
 
-    def attach(self, session: LinkSession, admitted: Admitted) -> Link:
+    def attach(self, session: Session, admitted: Admitted) -> Link:
         """Take a session whose handshake is complete; an older link of the same agent is closed."""
         new = Link(session, admitted, self._clock.now(), admitted.pending)
         own = self._by_agent.setdefault(admitted.agent_id, {})

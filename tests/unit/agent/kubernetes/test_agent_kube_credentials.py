@@ -197,6 +197,21 @@ def test_token_is_read_again_within_a_minute(tmp_path: Path) -> None:
     assert after.is_same_place(before)  # the same TLS context, so open connections go on
 
 
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+def test_token_is_read_again_as_soon_whatever_the_wall_clock_does(tmp_path: Path, jump: float) -> None:
+    (tmp_path / "token").write_text("first")
+    clock = SimulatedClock()
+    made = credentials(write(tmp_path, {"tokenFile": "token"}), clock)
+    made.current()
+    (tmp_path / "token").write_text("second")
+    clock.jump(jump)
+    clock._elapsed += REREAD_INTERVAL - 1
+    assert made.current().authorization == b"Bearer first"
+    clock.jump(-2 * jump)
+    clock._elapsed += 1
+    assert made.current().authorization == b"Bearer second"
+
+
 def test_token_that_was_refused_is_read_at_once(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("first")
     made = credentials(write(tmp_path, {"tokenFile": "token"}))

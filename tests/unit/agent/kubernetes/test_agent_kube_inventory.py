@@ -15,6 +15,7 @@ from towline.aio.clock import SimulatedClock
 from towline.aio.streams import Broken
 from towline.aio.tasks import TaskOwner
 from towline.kube import objects
+from towline.kube.troubles import HEALTHY_RUN
 from towline.wire import kube_inventory as wire
 from towline.wire import link
 
@@ -185,6 +186,19 @@ async def test_a_pod_that_is_merely_not_ready_is_told_after_a_while() -> None:
         assert [one.name for one in (await play.told(20.0)).pods] == ["slow"]
 
 
+async def test_a_pod_that_ends_again_and_again_is_told_while_it_runs_and_until_it_ran_for_long_enough() -> None:
+    last = {"terminated": {"exitCode": 3, "reason": "Error", "startedAt": STAMP, "finishedAt": STAMP}}
+    looping = pod("sick")
+    looping["status"]["containerStatuses"][0] |= {"state": {"running": {"startedAt": STAMP}}, "lastState": last}
+    async with Play(pods=[page([looping, pod("fine")]), watch()]) as play:
+        (told,) = (await play.told()).pods
+        assert told.reason == "Restarting (app): last end: exit code 3"
+        assert told.crash == wire.Crash(container="app", reason="Error", exit_code=3, runs=True)
+        await play.clock.advance(HEALTHY_RUN - 20)
+        assert not (await play.told()).removed
+        assert (await play.told(20.0)).removed == (wire.Reference(section="pods", key="web/sick"),)
+
+
 async def test_what_a_new_list_does_not_hold_is_gone() -> None:
     script = {"deployments": [page([DEPLOYMENT]), watch(expired(), end="clean"), page([]), watch()]}
     async with Play(**script) as play:
@@ -206,14 +220,14 @@ async def test_a_new_link_is_told_everything_again() -> None:
 
 async def test_without_rights_on_everything_the_agent_says_so_once_and_does_not_loop() -> None:
     no = refusal(403, "Forbidden", "nodes is forbidden")
-    async with Play(nodes=[no], namespaces=[no], deployments=[page([DEPLOYMENT]), watch()]) as play:
+    async with Play(nodes=[no] * 20, namespaces=[no] * 20, deployments=[page([DEPLOYMENT]), watch()]) as play:
         told = await play.told(60.0)
         assert told.about is not None
         assert [(one.kind, one.reason) for one in told.about.missing] == [
             ("namespaces", "nodes is forbidden"), ("nodes", "nodes is forbidden"),
         ]  # fmt: skip
         assert len(told.workloads) == 1
-        assert len(play.server.asked(PATHS["nodes"])) == 1
+        assert len(play.server.asked(PATHS["nodes"])) <= 10
 
 
 async def test_a_namespaced_agent_reads_the_namespaces_of_its_policy() -> None:
@@ -327,11 +341,28 @@ def test_a_flood_of_changes_of_one_object_is_one_entry() -> None:
     assert book.take() is None
 
 
-def test_entries_beyond_the_limit_are_left_out_and_counted() -> None:
+def test_entries_beyond_the_limit_wait_until_there_is_room() -> None:
     book = Book(lambda: None)
     most = wire.MOST_ENTRIES["nodes"]
-    kept = [book.put("nodes", wire.Node(name=f"n{number}")) for number in range(most + 2)]
-    assert kept == [True] * most + [False, False]
+    kept = [book.put("nodes", wire.Node(name=f"n{number}")) for number in range(most + 3)]
+    assert kept == [True] * most + [False] * 3
+    assert book.left_out["nodes"] == 3
+    book.put("nodes", wire.Node(name=f"n{most + 1}", ready=True))
+    book.remove("nodes", f"n{most}")
+    book.forget_changes()
+    book.remove("nodes", "n0")
+    told = book.take()
+    assert told is not None
+    assert [(one.name, one.ready) for one in told.nodes] == [(f"n{most + 1}", True)]
+    assert [one.key for one in told.removed] == ["n0"]
+    assert book.left_out["nodes"] == 1
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("towline.agent.kubernetes.book.MOST_WAITING", 2)
+    book = Book(lambda: None)
+    for number in range(wire.MOST_ENTRIES["nodes"] + 9):
+        book.put("nodes", wire.Node(name=f"n{number}"))
     assert book.left_out["nodes"] == 2
 
 
@@ -341,6 +372,18 @@ def _event(name: str, reason: str, *, count: int = 1, about: str = "p", at: str 
         metadata=objects.Metadata(name=name, namespace="web"), type="Warning", reason=reason, count=count,
         involved_object=involved, last_timestamp=at,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("jump", [-86_400.0, 86_400.0])
+async def test_warnings_outlast_a_wall_clock_that_jumps(jump: float) -> None:
+    dated = page([warning("e1")], Date="Thu, 01 Jan 2026 00:00:10 GMT")
+    async with Play(events=[dated, watch(end="cut"), watch(change("ADDED", warning("e2", about="other")))]) as play:
+        play.clock.jump(jump)
+        assert {one.name for one in (await play.told()).events} == {"sick", "other"}
+        play.clock.jump(-2 * jump)
+        assert not (await play.told(60)).removed
+        await play.clock.advance(3600)
+        assert {one.name for one in play.inventory.teller.book.snapshot().events} == set()
 
 
 @pytest.mark.parametrize(
@@ -356,7 +399,7 @@ def _event(name: str, reason: str, *, count: int = 1, about: str = "p", at: str 
 )
 def test_events_that_matter_are_told(found: list[objects.Event], told: int) -> None:
     book = Book(lambda: None)
-    table = EventTable(book, lambda _: True, SimulatedClock())
+    table = EventTable(book, lambda _: True, SimulatedClock().now().timestamp)
     for one in found:
         table.put(one)
     assert len(book.snapshot().events) == told
@@ -364,7 +407,7 @@ def test_events_that_matter_are_told(found: list[objects.Event], told: int) -> N
 
 async def test_events_are_taken_back_when_they_grow_old() -> None:
     book, clock = Book(lambda: None), SimulatedClock()
-    table = EventTable(book, lambda _: True, clock)
+    table = EventTable(book, lambda _: True, lambda: clock.now().timestamp())
     table.put(_event("a", "Failed"))
     table.forget_old()
     assert len(book.snapshot().events) == 1

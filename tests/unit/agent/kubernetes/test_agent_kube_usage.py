@@ -291,6 +291,7 @@ async def test_a_token_is_used_for_half_of_its_time() -> None:
     for _ in range(2):
         await played.reader.read(anybody)
         played.servers["n1"].script["/stats/summary"] = [summary(1, 1)]
+        played.clock.jump(86_400.0)  # a wall clock that jumps ends no token
     await played.clock.advance(RENEW_AFTER)
     await played.reader.read(anybody)
     assert played.api.requests == [TOKEN, TOKEN]

@@ -279,7 +279,7 @@ async def test_refusals_of_an_api_server_that_starts_remove_nothing():
 
 
 async def test_refusals_that_last_let_the_claims_go_softly():
-    script = [page([ingress()]), watch(end="clean"), *[DENIED] * 60]
+    script = [page([ingress()]), watch(end="clean"), *[DENIED] * 200]
     async with Play(ingresses=script) as play:
         messages = await play.told(PATIENCE + 60)
         assert messages[-1] == Routes(full=True, sequence=messages[-1].sequence, sources=("httproute",), claims=())

@@ -10,7 +10,7 @@ import pytest
 
 from towline.agent.journal import Journal
 from towline.agent.surface import jobs
-from towline.wire import link
+from towline.wire import link, orders
 
 
 @pytest.fixture
@@ -50,6 +50,22 @@ def test_what_a_command_printed_is_not_told(journal: Journal) -> None:
     (job,) = jobs.glances(journal)
 
     assert (job["stage"], job["last"]) == ("stdout", "")
+
+
+def test_a_command_tells_its_words_with_secrets_masked_and_who_asked(journal: Journal) -> None:
+    order = orders.Command(
+        project="", program="kubectl", arguments=("get", "pods", "--token=hush"), user="towline:ann", stdin="hush"
+    )
+    payload = msgspec.Raw(orders.encode(order))
+    job = link.Job(job_id="job_1", kind="command.run", fence=1, attempt=1, timeout=60, payload=payload)
+    journal.accept(job, "", 1.0)
+
+    (told,) = jobs.glances(journal)
+
+    assert (told["program"], told["arguments"], told["user"]) == (
+        "kubectl", ("get", "pods", "--token=***"), "towline:ann",
+    )  # fmt: skip
+    assert "hush" not in repr(told)
 
 
 def test_ended_job_tells_why(journal: Journal) -> None:

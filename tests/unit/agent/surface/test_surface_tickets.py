@@ -41,6 +41,16 @@ async def test_many_unused_ones_are_refused_until_the_first_end() -> None:
     assert given.take(given.give(Right.READ)) is Right.READ
 
 
+def test_a_ticket_ends_with_the_token_that_asked_for_it() -> None:
+    edition = {Right.READ: b"first", Right.OPERATE: b"first"}
+    given = Tickets(SimulatedClock(), lambda right: edition[right])
+    reading, operating = given.give(Right.READ), given.give(Right.OPERATE)
+    edition[Right.OPERATE] = b"second"
+
+    assert given.take(operating) is Right.OPEN
+    assert given.take(reading) is Right.READ
+
+
 @pytest.mark.parametrize("text", ["", "x", "é", "\udcff", "a" * 1_000_000])
 def test_unknown_ticket_has_no_right(text: str) -> None:
     assert Tickets(SimulatedClock()).take(text) is Right.OPEN

@@ -11,12 +11,15 @@ import pytest
 
 from towline.agent.errors import KubernetesError
 from towline.agent.kubernetes.api import ApiAway, ApiRefused
+from towline.agent.kubernetes.usage import METRICS, UsageSampler, UsageTeller
+from towline.agent.kubernetes.usage import SAMPLE_INTERVAL as SAMPLER_INTERVAL
 from towline.agent.policy import KubernetesRules, LocalPolicy
 from towline.agent.surface import usage
-from towline.agent.surface.usage import NODES_PATH, PODS_PATH, Usage, Used
+from towline.agent.surface.usage import Usage, Used
 from towline.aio.clock import SimulatedClock
 from towline.aio.tasks import TaskOwner
 
+NODES_PATH, PODS_PATH = f"{METRICS}/nodes", f"{METRICS}/pods"
 NODES = {"items": [{"metadata": {"name": "n1"}, "usage": {"cpu": "250m", "memory": "1Gi"}}]}
 PODS = {
     "items": [
@@ -61,7 +64,10 @@ class Scene:
     def __init__(self, api: Api, policy: LocalPolicy | None = None) -> None:
         self.clock, self.owner = SimulatedClock(), TaskOwner("test")
         made: Any = api
-        self.usage = Usage(made, lambda: policy or LocalPolicy(), self.owner, clock=self.clock)
+        self.sampler = UsageSampler(
+            made, UsageTeller(), allowed=lambda _: True, named=tuple, read=lambda _: None, clock=self.clock
+        )
+        self.usage = Usage(self.sampler, lambda: policy or LocalPolicy(), self.owner, clock=self.clock)
 
     async def sampled(self) -> usage.Sample:
         async with self.owner:
@@ -90,7 +96,7 @@ async def test_what_was_measured_by_half_is_unknown_and_no_zero() -> None:
     [
         (ApiRefused(404, "NotFound", "the server could not find the requested resource"), "no metrics API"),
         (ApiRefused(403, "Forbidden", "nodes.metrics.k8s.io is forbidden"), "may not read the metrics API"),
-        (ApiRefused(503, "ServiceUnavailable", "no endpoints"), "answers 503"),
+        (ApiRefused(503, "ServiceUnavailable", "no endpoints"), "not ready: no endpoints"),
         (ApiAway("connection refused"), "connection refused"),
     ],
 )
@@ -129,3 +135,19 @@ async def test_sampling_ends_when_nobody_asks_any_more() -> None:
         assert len(api.asked) == asked
         assert asked <= 2 * (usage.IDLE_SECONDS / usage.SAMPLE_INTERVAL + 1)
         assert scene.usage.sample.state == "unknown"
+
+
+async def test_a_reading_that_is_taken_anyway_is_not_taken_twice() -> None:
+    api = Api()
+    scene = Scene(api)
+    async with scene.owner:
+        scene.owner.spawn("sampler", scene.sampler.run())
+        scene.usage.use()
+        await scene.clock.advance(0)
+        first = len(api.asked)
+        api.answers[NODES_PATH] = {"items": []}
+        await scene.clock.advance(SAMPLER_INTERVAL)
+        scene.usage.use()
+
+        assert scene.usage.sample.nodes == {}
+        assert len(api.asked) - first <= 4

@@ -34,6 +34,13 @@ def test_a_wave_begins_when_the_one_before_has_ended() -> None:
     assert step(S.SUCCEEDED, S.SUCCEEDED, S.PENDING, size=2) == Step(begin=(2,))
 
 
+def test_the_rest_of_a_wave_begins_beside_those_at_work() -> None:
+    assert step(S.ACTIVE, S.PENDING, S.PENDING) == Step(begin=(1, 2))
+    assert step(S.SUCCEEDED, S.ACTIVE, S.SUCCEEDED, S.PENDING, S.PENDING, size=2) == Step()
+    assert step(S.SUCCEEDED, S.SUCCEEDED, S.ACTIVE, S.PENDING, S.PENDING, size=2) == Step(begin=(3,))
+    assert step(S.FAILED, S.ACTIVE, S.PENDING, stop=True) == Step(leave_out=(2,))
+
+
 def test_a_failure_does_not_stop_the_others_unless_asked_to() -> None:
     assert step(S.FAILED, S.PENDING, size=1) == Step(begin=(1,))
     assert step(S.FAILED, S.PENDING, size=1, stop=True) == Step(leave_out=(1,), end=RunState.FAILED)

@@ -10,12 +10,19 @@ from towline.control.errors import ApiError
 from towline.control.kubernetes import pod_logs, pod_rows, shells, views
 from towline.control.kubernetes.actions import checked, conflicts
 from towline.control.kubernetes.kinds import BY_KIND, KINDS, PODS, page_of
+from towline.kube.times import moment
 
 
 def pod(phase: str = "Running", *statuses: dict[str, Any], **metadata: Any) -> dict[str, Any]:
     return {"metadata": {"name": "p", **metadata}, "status": {"phase": phase, "containerStatuses": list(statuses)}}
 
 
+STAMP = "2026-01-02T03:04:05Z"
+NOW = moment(STAMP)
+ENDED = {"terminated": {"exitCode": 3, "reason": "Error", "startedAt": STAMP, "finishedAt": STAMP}}
+LOOPS = {
+    "name": "up", "ready": True, "restartCount": 4, "state": {"running": {"startedAt": STAMP}}, "lastState": ENDED,
+}  # fmt: skip
 UP = {"name": "up", "ready": True, "state": {"running": {}}}
 BAD = {"name": "bad", "ready": False, "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
 
@@ -25,6 +32,7 @@ BAD = {"name": "bad", "ready": False, "state": {"waiting": {"reason": "ImagePull
     [
         (pod("Running", UP), "healthy", "Running", ""),
         (pod("Running", UP, BAD), "degraded", "1 of 2 ready", "ImagePullBackOff (bad): no such image"),
+        (pod("Running", LOOPS), "degraded", "1 of 1 ready", "Restarting (up): last end: exit code 3"),
         (pod("Pending", BAD), "down", "Pending", "ImagePullBackOff (bad): no such image"),
         (pod("Pending"), "working", "Pending", ""),
         (pod("Succeeded"), "unknown", "Succeeded", ""),
@@ -32,7 +40,7 @@ BAD = {"name": "bad", "ready": False, "state": {"waiting": {"reason": "ImagePull
     ],
 )
 def test_the_state_of_a_pod_names_its_reason(found: dict[str, Any], tone: str, word: str, why: str) -> None:
-    assert views.pod_state(found) == (tone, word, why)
+    assert views.pod_state(found, NOW) == (tone, word, why)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +59,17 @@ def test_the_state_of_a_pod_names_its_reason(found: dict[str, Any], tone: str, w
 )
 def test_the_words_of_kubectl_are_one_of_five_states(status: str, ready: str, tone: str) -> None:
     assert pod_rows.tone(status, ready) == tone
+
+
+@pytest.mark.parametrize(
+    ("restarts", "tone"),
+    [
+        ("0", "healthy"), ("1 (5s ago)", "healthy"), ("2 (5s ago)", "degraded"), ("7 (9m59s ago)", "degraded"),
+        ("7 (10m ago)", "healthy"), ("7 (3h2m ago)", "healthy"), ("7 (2d ago)", "healthy"), ("7", "healthy"),
+    ],
+)  # fmt: skip
+def test_a_pod_that_began_again_a_moment_ago_is_not_quite_well(restarts: str, tone: str) -> None:
+    assert pod_rows.tone("Running", "1/1", restarts) == tone
 
 
 def test_a_workload_is_as_well_as_its_counts() -> None:

@@ -1,0 +1,1 @@
+"""The InstaDeploy WebSocket, from the agent's side."""

@@ -1,0 +1,1 @@
+"""InstaDeploy agents, and that system's REST API."""

@@ -1,0 +1,1 @@
+"""PipeOps agents, over their WebSocket and over REST."""
