@@ -4,7 +4,9 @@ No measuring happens here.
 """
 
 import itertools
+import logging
 import resource
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import structlog
 from tests.support.product import Product, wait_for
 
 PAGE_BYTES = resource.getpagesize()
@@ -61,6 +64,14 @@ def child(pid: int, *words: str) -> int:
         if all(word.encode() in command for word in words):
             return int(number)
     raise LookupError(f"process {pid} has no child with {words}")
+
+
+def log_errors_alone() -> None:
+    """Write errors of this process to standard error, and nothing else: standard output is what was measured."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def allow_open_files() -> None:

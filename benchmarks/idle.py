@@ -21,14 +21,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
-import structlog
 import uvloop
-from benchmarks.common import Row, allow_open_files, cpu_seconds, now, resident_bytes, table
+from benchmarks.common import Row, allow_open_files, cpu_seconds, log_errors_alone, now, resident_bytes, table
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from picows import WSHandshakeError
 
@@ -61,6 +62,11 @@ def name_of(kind: str, number: int) -> str:
     return f"{kind}_{number:026d}"
 
 
+def address_of(number: int) -> str:
+    """Return an address of loopback that no other agent dials from."""
+    return f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}"
+
+
 # -- the agents' process -----------------------------------------------------------------------
 
 
@@ -69,7 +75,7 @@ class Agent:
 
     def __init__(self, number: int, crowd: "Crowd") -> None:
         self.agent_id = name_of("agt", number)
-        self._source = f"127.{1 + number // 62_500}.{number // 250 % 250}.{1 + number % 250}"
+        self._source = address_of(number)
         self._number = number
         self._crowd = crowd
         self._key = key_of(number)
@@ -157,12 +163,19 @@ async def ignore(message: link.Message) -> None:
     """Handle no message."""
 
 
+class Simulated(Protocol):
+    """An agent that tells its crowd when it is up, and when it is not any more."""
+
+    def start(self) -> None: ...
+
+
 class Crowd:
     """All agents of the process. Prints a line with the count whenever all that were asked for are up."""
 
-    def __init__(self, url: str, owner: TaskOwner) -> None:
+    def __init__(self, url: str, owner: TaskOwner, make: Callable[[int, "Crowd"], Simulated]) -> None:
         self.url = url
         self.owner = owner
+        self._make = make
         self.context: ssl.SSLContext | None = None
         if url.startswith("https"):
             self.context = ssl.create_default_context()
@@ -177,7 +190,7 @@ class Crowd:
         first, self._wanted = self._wanted, count
         self._was_whole = False
         for number in range(first, count):
-            Agent(number, self).start()
+            self._make(number, self).start()
 
     def changed(self, by: int) -> None:
         self._up += by
@@ -187,10 +200,10 @@ class Crowd:
             print(json.dumps({"up": self._up, "at": time.monotonic()}), flush=True)
 
 
-async def be_agents(url: str) -> None:
+async def be_agents(url: str, make: Callable[[int, Crowd], Simulated] = Agent) -> None:
     """Grow to the counts that come on standard input, and stay until it ends."""
     async with TaskOwner("agents") as owner:
-        crowd, loop = Crowd(url, owner), asyncio.get_running_loop()
+        crowd, loop = Crowd(url, owner, make), asyncio.get_running_loop()
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             crowd.grow(int(line))
 
@@ -273,9 +286,9 @@ async def insert(folder: Path, count: int) -> None:
 
 
 @contextmanager
-def agents(url: str) -> Iterator["subprocess.Popen[str]"]:
+def agents(url: str, module: str = "benchmarks.idle") -> Iterator["subprocess.Popen[str]"]:
     """Run the agents' process until the block ends."""
-    command = [sys.executable, "-m", "benchmarks.idle", "--be-agents", url]
+    command = [sys.executable, "-m", module, "--be-agents", url]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process
@@ -306,21 +319,37 @@ def grow(process: "subprocess.Popen[str]", count: int) -> float:
     return wait_for(process, count) - began
 
 
-def measure(count: int, scheme: str) -> list[Row]:
-    """Return the rows of the table."""
-    port = 20_000 + secrets.randbelow(20_000)
+@dataclass(frozen=True)
+class Figures:
+    """What a crowd costs a server: bytes an agent, shares of a core, seconds."""
+
+    each: float
+    used: float
+    connected: float
+    started: float
+    back: float
+    spent: float
+
+
+def measure(count: int, scheme: str) -> Figures:
+    """Measure on a server of its own."""
     with tempfile.TemporaryDirectory(prefix="towline-idle-") as name:
         asyncio.run(insert(Path(name), count))
-        server = Server(Path(name), port, scheme)
-        server.start()
-        try:
-            with agents(server.url) as crowd:
-                return _rows(server, crowd, count, scheme)
-        finally:
-            server.kill()
+        return measure_in(Path(name), count, scheme)
 
 
-def _rows(server: Server, crowd: "subprocess.Popen[str]", count: int, scheme: str) -> list[Row]:
+def measure_in(folder: Path, count: int, scheme: str, module: str = "benchmarks.idle") -> Figures:
+    """Start a server in a prepared folder, and measure what a module's agents cost it."""
+    server = Server(folder, 20_000 + secrets.randbelow(20_000), scheme)
+    server.start()
+    try:
+        with agents(server.url, module) as crowd:
+            return _figures(server, crowd, count)
+    finally:
+        server.kill()
+
+
+def _figures(server: Server, crowd: "subprocess.Popen[str]", count: int) -> Figures:
     grow(crowd, FIRST)
     time.sleep(QUIET)
     few = resident_bytes(server.process.pid)
@@ -334,23 +363,36 @@ def _rows(server: Server, crowd: "subprocess.Popen[str]", count: int, scheme: st
     began = now()
     started = server.start()
     back = wait_for(crowd, count) - began
-    spent = cpu_seconds(server.process.pid)
+    return Figures(each, used, connected, started, back, cpu_seconds(server.process.pid))
+
+
+def rows(found: Figures, count: int, scheme: str) -> list[Row]:
+    """Return the rows of the table."""
     return [
         (
             f"{scheme}: server's memory per agent, {count} of them",
-            f"{each / 1024:.1f} KiB",
+            f"{found.each / 1024:.1f} KiB",
             "40 KiB",
-            each <= MEMORY_GOAL,
+            found.each <= MEMORY_GOAL,
         ),
-        (f"{scheme}: processor time with heartbeats every 30 s", f"{used:.2%} of a core", "under 3 %", used < CPU_GOAL),
         (
-            f"{scheme}: all {count} back after a kill -9 and a new start",
-            f"{back:.1f} s from the start of the process (it answered after {started:.1f} s; {spent:.1f} s CPU)",
-            "15 s",
-            back <= BACK_GOAL,
+            f"{scheme}: processor time with heartbeats every 30 s",
+            f"{found.used:.2%} of a core",
+            "under 3 %",
+            found.used < CPU_GOAL,
         ),
-        (f"{scheme}: {count - FIRST} agents connect for the first time", f"{connected:.1f} s", "", None),
-    ]
+        (f"{scheme}: all {count} back after a kill -9 and a new start", way_back(found), "15 s",
+         found.back <= BACK_GOAL),
+        (f"{scheme}: {count - FIRST} agents connect for the first time", f"{found.connected:.1f} s", "", None),
+    ]  # fmt: skip
+
+
+def way_back(found: Figures) -> str:
+    """Say how the agents came back."""
+    return (
+        f"{found.back:.1f} s from the start of the process "
+        f"(it answered after {found.started:.1f} s; {found.spent:.1f} s CPU)"
+    )
 
 
 def main() -> None:
@@ -360,15 +402,13 @@ def main() -> None:
     parser.add_argument("--agents", type=int, default=2000)
     parser.add_argument("--tls", action="store_true")
     arguments = parser.parse_args()
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(40),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log_errors_alone()
     allow_open_files()
     if arguments.be_agents:
         uvloop.run(be_agents(arguments.be_agents))
         return
-    print(table(measure(arguments.agents, "https" if arguments.tls else "http")))
+    scheme = "https" if arguments.tls else "http"
+    print(table(rows(measure(arguments.agents, scheme), arguments.agents, scheme)))
 
 
 if __name__ == "__main__":
