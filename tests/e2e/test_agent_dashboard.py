@@ -165,6 +165,7 @@ def test_names_and_lines_are_text_and_never_markup(window: Window, host: Dashboa
 
 def test_page_comes_back_by_itself_and_misses_nothing(window: Window, host: DashboardHost) -> None:
     page = sign_in(window, host.read, "/#/pods")
+    expect(page.locator("#p-rows")).to_contain_text("shop-1")  # from the list that a page reads at its beginning
     host.put("pods", pod("before"))
     expect(page.locator("#p-rows")).to_contain_text("before", timeout=AT_ONCE)
     page.evaluate(

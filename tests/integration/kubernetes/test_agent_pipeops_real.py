@@ -111,8 +111,8 @@ async def told(line: PlaneLine, stream: str) -> AsyncIterator[tuple[int, bytes]]
 
 
 async def test_a_terminal_keeps_its_channels_its_size_and_its_end_in_base64(line: PlaneLine, token: str) -> None:
-    # a size comes on its own way, and may come after what was typed behind it
-    command = ["sh", "-c", "read x; until stty size 2>/dev/null; do sleep 0.1; done; exit 7"]
+    # a size comes on its own way, and may come after what was typed behind it; a terminal may have another one before
+    command = ["sh", "-c", 'read x; until stty size 2>&1 | grep "31 97"; do sleep 0.1; done; exit 7']
     await start(line, "s1", token, "v4.base64.channel.k8s.io", tty="true", command=command)
     await write(line, "s1", b"4" + base64.b64encode(b'{"Width":97,"Height":31}'))
     await write(line, "s1", b"0" + base64.b64encode(b"go\n"))
