@@ -344,6 +344,11 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
                 raise translated from error
 
 
+def too_many_wait() -> ApiError:
+    """Return what those are told for whose question no room is left."""
+    return ApiError(ErrorCode.UNAVAILABLE, "too many wait for the database", hint="try again in a moment")
+
+
 def translate(error: BaseException) -> ApiError | None:
     """Return what the caller is told when the database refuses, or None when it is our own mistake."""
     state = str(getattr(getattr(error, "orig", None), "sqlstate", "") or "")

@@ -1,5 +1,6 @@
 """Agents of older systems: their tokens over the API, and who is let in with them."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -21,8 +22,8 @@ ADDRESS = "192.0.2.9"
 TOKENS = "/api/v1/compat/tokens"
 
 
-async def _token(app: ControlApp, **wanted: Any) -> dict[str, Any]:
-    admin = await app.user("ada", Role.ADMIN)
+async def _token(app: ControlApp, *, by: str = "ada", **wanted: Any) -> dict[str, Any]:
+    admin = await app.user(by, Role.ADMIN)
     answer = await admin.post(TOKENS, json={"protocol": "pipeops", **wanted})
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
@@ -101,6 +102,26 @@ async def test_a_token_of_its_own_is_one_agent_whatever_that_calls_itself(contro
     assert compat.external_id == "pod-2"
     (agent,) = await control_app.rows(Agent)
     assert (agent.protocol, agent.hostname) == ("pipeops", "pod-2-host")
+
+
+async def test_those_who_come_at_once_are_each_let_in_or_refused_as_who_they_are(control_app: ControlApp) -> None:
+    made = await _token(control_app, shared=True, open_for=3600)
+    shared = await _recognised(control_app, made["token"])
+    own = await _recognised(control_app, (await _token(control_app, by="anna"))["token"])
+    admit = control_app.control.protocols.admission.admit
+    a, b, pod = [await admit(shared, _caller("a")), await admit(shared, _caller("b")), await admit(own, _caller("1"))]
+    revoked = await admit(shared, _caller("revoked"))
+    async with control_app.control.db.begin() as tx:
+        await tx.execute(update(Agent).where(Agent.id == revoked.agent_id).values(state="revoked"))
+
+    callers = [(shared, "a"), (shared, "b"), (own, "2"), (shared, "new"), (shared, "revoked"), (shared, "a")]
+    coming = [admit(known, _caller(name)) for known, name in callers]
+    *back, new, refused, twice = await asyncio.gather(*coming, return_exceptions=True)
+
+    assert [(one.agent_id, one.epoch) for one in back] == [(one.agent_id, one.epoch + 1) for one in (a, b, pod)]
+    assert new.cluster_name == "new-host"
+    assert isinstance(refused, Refused) and refused.refusal.final
+    assert (twice.agent_id, twice.epoch) == (a.agent_id, a.epoch + 2)
 
 
 async def test_a_shared_token_makes_an_agent_of_each_name_and_each_waits_for_approval(control_app: ControlApp) -> None:

@@ -1,19 +1,19 @@
 """Letting agents in: the proof of the key, the generation, the state, and the claim of the link.
 
-Many agents come back at once when a server restarts, so claims are gathered and written in one transaction.
+Many agents come back at once when a server restarts, so claims that come together are written in one transaction.
 Decisions are in `admission.py`, clones in `clones.py`.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
+from towline.aio.together import Together
 from towline.control.access.actor import Actor
 from towline.control.agents import instances, refusals, repository
 from towline.control.agents.admission import Admit, Attempt, Decision, Deny, Turn, decide
@@ -60,12 +60,6 @@ class Admitted:
     """Name of the instance, for an agent that may run several at once: each has a link of its own."""
 
 
-@dataclass(slots=True)
-class _Waiting:
-    attempt: Attempt
-    done: asyncio.Future[Admitted] = field(repr=False)
-
-
 class Admissions:
     """Admits agents, in batches.
 
@@ -92,8 +86,11 @@ class Admissions:
         self._live_instances = live_instances
         self._cut = cut
         self._clock = clock
-        self._queue: asyncio.Queue[_Waiting] = asyncio.Queue(WAITING_CLAIMS)
         self._tasks = TaskOwner("admissions")
+        self._claims = Together(
+            self._tasks, "claims", self._claim_all,
+            most=BATCH, waiting=WAITING_CLAIMS, unavailable=refusals.unavailable,
+        )  # fmt: skip
         self._acked: dict[tuple[str, str], int] = {}
         self._released: dict[str, int] = {}
 
@@ -101,21 +98,14 @@ class Admissions:
         """Begin to admit. Links of an earlier process are gone."""
         async with self._db.begin() as tx:
             await repository.release_all(tx)
-        self._tasks.spawn("claims", self._work())
 
     async def stop(self) -> None:
         await self._tasks.close()
-        while not self._queue.empty():
-            _settle(self._queue.get_nowait(), Refused(refusals.UNAVAILABLE))
 
     async def admit(self, attempt: Attempt) -> Admitted:
         """Verify an agent and claim its link for this process. Raises: Refused."""
-        if self._queue.full():
-            raise self._counted(Refused(refusals.UNAVAILABLE))
-        waiting = _Waiting(attempt, asyncio.get_running_loop().create_future())
-        self._queue.put_nowait(waiting)
         try:
-            return await waiting.done
+            return await self._claims.ask(attempt)
         except Refused as error:
             raise self._counted(error) from None
 
@@ -151,23 +141,16 @@ class Admissions:
         refusals.counts[error.refusal.code] += 1
         return error
 
-    async def _work(self) -> None:
-        while True:
-            batch = [await self._queue.get()]
-            while len(batch) < BATCH and not self._queue.empty():
-                batch.append(self._queue.get_nowait())
-            try:
-                outcomes = await self._claim([one.attempt for one in batch])
-            except ApiError as error:
-                _log.error("agents not admitted", why=error.message, agents=len(batch))
-                outcomes = [Refused(refusals.UNAVAILABLE)] * len(batch)
-            except Exception as error:
-                _log.error("agents not admitted", agents=len(batch), exc_info=error)
-                outcomes = [Refused(refusals.UNAVAILABLE)] * len(batch)
-            for waiting, outcome in zip(batch, outcomes, strict=True):
-                _settle(waiting, outcome)
+    async def _claim_all(self, attempts: Sequence[Attempt]) -> list[Admitted | Exception]:
+        try:
+            return await self._claim(attempts)
+        except ApiError as error:
+            _log.error("agents not admitted", why=error.message, agents=len(attempts))
+        except Exception as error:
+            _log.error("agents not admitted", agents=len(attempts), exc_info=error)
+        return [refusals.unavailable() for _ in attempts]
 
-    async def _claim(self, attempts: Sequence[Attempt]) -> list[Admitted | Refused]:
+    async def _claim(self, attempts: Sequence[Attempt]) -> list[Admitted | Exception]:
         cuts: list[_Cut] = []
         async with self._db.begin() as tx:
             ids = {attempt.hello.agent_id for attempt in attempts}
@@ -176,7 +159,7 @@ class Admissions:
             several = await repository.instances_of(tx, [row.id for row in rows.values() if row.max_instances > 1])
             names = await clusters.names(tx, {row.cluster_id for row in rows.values() if row.cluster_id})
             turn = Turn(await tx.now(), self._clock.now().timestamp())
-            outcomes: list[Admitted | Refused] = []
+            outcomes: list[Admitted | Exception] = []
             seen: set[str] = set()
             for attempt in attempts:
                 agent_id = attempt.hello.agent_id
@@ -218,7 +201,7 @@ class Admissions:
         values = {"owner": self._owner, **decision.values}
         epoch = await repository.claim(tx, row.id, epoch=row.epoch, states=[row.state], values=values)
         if epoch is None:
-            return Refused(refusals.UNAVAILABLE)
+            return refusals.unavailable()
         if slot:
             await self._write_instance(tx, row, known, attempt, slot, decision.instance | {"epoch": epoch})
         if decision.ahead:
@@ -303,12 +286,3 @@ def _drop(held: dict[_K, int], written: dict[_K, int]) -> None:
     for key, value in written.items():
         if held.get(key) == value:
             del held[key]
-
-
-def _settle(waiting: _Waiting, outcome: Admitted | Refused) -> None:
-    if waiting.done.done():
-        return
-    if isinstance(outcome, Refused):
-        waiting.done.set_exception(outcome)
-    else:
-        waiting.done.set_result(outcome)

@@ -6,14 +6,14 @@ results come again after a lost link, and are stored once.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from towline.aio.tasks import TaskOwner
-from towline.control.db import Database, Transaction
+from towline.aio.together import Together
+from towline.control.db import Database, Transaction, too_many_wait
 from towline.control.jobs import repository
 from towline.control.jobs.dispatch import Dispatcher
 from towline.control.jobs.models import Job
@@ -30,8 +30,10 @@ _log = get_logger("jobs")
 
 MOST_EVENTS = 2000
 """Events of one message that are stored; more than a large pull yields in a second."""
-ASK_DELAY = 0.01
-"""Seconds in which the questions of agents that come back are gathered."""
+AT_ONCE = 500
+"""Agents that come back in one question for those with jobs: below the parameters that a database takes."""
+MOST_ASKING = 20_000
+"""Agents whose question may wait: twice as many as one server serves."""
 LONGEST_TEXT = MAX_OUTPUT_CHUNK
 """Characters of one event: no shorter than a piece of a command's output, which is kept whole."""
 
@@ -56,8 +58,10 @@ class Intake:
         self._links = links
         self._dispatcher = dispatcher
         self._tasks = TaskOwner("jobs-held")
-        self._asked: set[str] | None = None
-        self._answer: asyncio.Task[set[str]]
+        self._at_work = Together(
+            self._tasks, "who is at work", self._clusters_at_work,
+            most=AT_ONCE, waiting=MOST_ASKING, unavailable=too_many_wait,
+        )  # fmt: skip
         self.ignored: Counter[str] = Counter()
         """Messages about jobs that are not the sender's, or from a link that cannot have got the order."""
         links.on(link.JobAccepted, self.accepted)
@@ -120,7 +124,7 @@ class Intake:
         if not self._links.leads(one):
             return  # jobs are its sibling's; it tells again when it has to speak for the cluster
         running, finished = set(message.running), set(message.finished)
-        if await self._at_work(one.cluster_id):
+        if await self._at_work.ask(one.cluster_id):  # thousands ask at once after a restart
             cancels: list[str] = []
             async with self._db.begin() as tx:
                 for job in await repository.active_of(tx, one.cluster_id):
@@ -130,19 +134,10 @@ class Intake:
         one.jobs_known = True
         self._dispatcher.wake(one.cluster_id)
 
-    async def _at_work(self, cluster_id: str) -> bool:
-        """Tell whether a cluster has jobs on its host. Thousands ask at once after a restart: one query answers."""
-        if self._asked is None:
-            self._asked = set()
-            self._answer = self._tasks.spawn("who is at work", self._ask())
-        self._asked.add(cluster_id)
-        return cluster_id in await asyncio.shield(self._answer)
-
-    async def _ask(self) -> set[str]:
-        await asyncio.sleep(ASK_DELAY)
-        asked, self._asked = self._asked or set(), None
+    async def _clusters_at_work(self, cluster_ids: Sequence[str]) -> list[bool]:
         async with self._db.read() as tx:
-            return await repository.clusters_at_work(tx, asked)
+            found = await repository.clusters_at_work(tx, set(cluster_ids))
+        return [cluster_id in found for cluster_id in cluster_ids]
 
     async def _reconcile(
         self, tx: Transaction, job: Job, running: set[str], finished: set[str], cancels: list[str]

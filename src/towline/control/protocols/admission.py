@@ -7,15 +7,17 @@ one makes an agent of each name, and each of those needs an approval or an open 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from towline.aio.clock import REAL_CLOCK, Clock
+from towline.aio.tasks import TaskOwner
+from towline.aio.together import Together
 from towline.control.access.actor import Actor
 from towline.control.access.throttle import Throttle, source_key
 from towline.control.agents import clones, refusals, repository
@@ -33,6 +35,7 @@ from towline.control.clusters.reports import Reports
 from towline.control.db import Database, Transaction, now
 from towline.control.ids import new_id
 from towline.control.links.registry import Link, Links
+from towline.control.protocols.lookups import AT_ONCE, Called, Lookups, Presented, agents_called
 from towline.control.protocols.models import CompatAgent, CompatToken
 from towline.control.protocols.session import AdaptedSession
 from towline.wire import link
@@ -46,6 +49,8 @@ WRITE_USE_EVERY = timedelta(minutes=10)
 BAD_TOKEN = Refusal("bad_token", "This server does not know the token, or it was revoked, or has ended.")
 THROTTLED = Refusal("throttled", "Too many wrong tokens from this address; wait a minute.")
 WRONG_NETWORK = Refusal("network", "The token may not be used from this address.")
+MOST_WAITING = 4096
+"""Agents that may wait for their claim; more than that find the server busy and come back."""
 NAMELESS = Refusal("nameless", "The agent does not say who it is; several present this token, so it has to.")
 
 
@@ -57,6 +62,10 @@ class Recognised:
     org_id: str
     protocol: str
     shared: bool
+
+    def called(self, external_id: str) -> Called:
+        """Return who somebody is that calls itself so."""
+        return Called(self.token_id, external_id[:LONGEST_NAME] if self.shared else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,11 @@ def digest(secret: str) -> str:
 class Compat:
     """Recognises tokens and admits agents of older systems.
 
-    Args: owner: id of this replica. failures: counts wrong tokens by address.
+    Many agents come back at once when a server restarts, so what they ask is asked together, and claims of known agents
+    that come together are written in one transaction.
+
+    Args: lookups: asks for many. tasks: owner of what does. owner: id of this replica. failures: counts wrong tokens by
+        address.
     """
 
     def __init__(
@@ -92,8 +105,10 @@ class Compat:
         audit: AuditLog,
         links: Links,
         reports: Reports,
+        lookups: Lookups,
         failures: Throttle,
         *,
+        tasks: TaskOwner,
         owner: str,
         clock: Clock = REAL_CLOCK,
     ) -> None:
@@ -102,14 +117,17 @@ class Compat:
         self._links = links
         self._reports = reports
         self._failures = failures
+        self.lookups = lookups
+        self._returns = Together(
+            tasks, "returns", self._readmit, most=AT_ONCE, waiting=MOST_WAITING, unavailable=refusals.unavailable
+        )
         self._owner = owner
         self._clock = clock
 
     async def recognise(self, protocol: str, secret: str, address: str) -> Recognised:
         """Return the token behind a secret. Raises: Refused."""
-        async with self._db.read() as tx:
-            moment = await tx.now()
-            row = await _token(tx, protocol, secret) if 0 < len(secret) <= LONGEST_SECRET else None
+        presented = Presented(protocol, digest(secret) if 0 < len(secret) <= LONGEST_SECRET else "")
+        row, moment = await self.lookups.token(presented)
         if row is None or row.revoked or (row.expires_at is not None and row.expires_at <= moment):
             raise self._refused(THROTTLED if self._failures.wait(source_key(address)) else BAD_TOKEN)
         if not admits(row.networks, address):
@@ -123,14 +141,10 @@ class Compat:
         """Find or make the agent that a caller is, and claim its session for this process. Raises: Refused."""
         if known.shared and not caller.external_id:
             raise self._refused(NAMELESS)
-        for attempt in (1, 2):
-            try:
-                async with self._db.begin() as tx:
-                    outcome = await self._claim(tx, known, caller)
-                break
-            except IntegrityError:  # another connection of the same agent made it a moment ago
-                if attempt == 2:
-                    raise
+        try:
+            outcome = await self._returns.ask((known, caller)) or await self._admit_alone(known, caller)
+        except Refused as error:
+            raise self._refused(error.refusal) from None
         if isinstance(outcome, Refusal):
             raise self._refused(outcome)
         return outcome
@@ -157,18 +171,9 @@ class Compat:
             self._reports.capabilities(admitted.cluster_id, admitted.org_id, tuple(capabilities))
         return one
 
-    async def agent_id(self, known: Recognised, external_id: str) -> str:
-        """Return which agent a caller would be; empty when it would be a new one."""
-        query = select(CompatAgent.agent_id).where(CompatAgent.token_id == known.token_id)
-        if known.shared:
-            query = query.where(CompatAgent.external_id == external_id[:LONGEST_NAME])
-        async with self._db.read() as tx:
-            return (await tx.execute(query)).scalars().first() or ""
-
-    async def agent(self, agent_id: str) -> CompatAgent | None:
-        """Return what an agent is in its own system."""
-        async with self._db.read() as tx:
-            return await tx.get(CompatAgent, agent_id)
+    async def find(self, known: Recognised, external_id: str) -> CompatAgent | None:
+        """Return which agent a caller would be; None when it would be a new one."""
+        return await self.lookups.agent(known.called(external_id))
 
     async def refusal(self, agent_id: str) -> Refusal | None:
         """Return what an agent in its present state is told; None: it may come in."""
@@ -180,12 +185,50 @@ class Compat:
         refusals.counts[refusal.code] += 1
         return Refused(refusal)
 
-    async def _claim(self, tx: Transaction, known: Recognised, caller: Caller) -> Admitted | Refusal:
-        token = await tx.get_one(CompatToken, known.token_id)
+    async def _readmit(self, asked: Sequence[tuple[Recognised, Caller]]) -> list[Admitted | Refusal | None]:
+        """Claim the sessions of agents that are known. None: one that is not, or that asks twice, is admitted alone."""
+        try:
+            async with self._db.begin() as tx:
+                return await self._claim_known(tx, asked)
+        except IntegrityError:  # one of them is wrong, which is no reason to turn the others away
+            return [None] * len(asked)
+
+    async def _claim_known(
+        self, tx: Transaction, asked: Sequence[tuple[Recognised, Caller]]
+    ) -> list[Admitted | Refusal | None]:
         moment = await tx.now()
-        row = await self._found(tx, known, caller)
-        if row is None:
-            row = await self._made(tx, token, caller, moment)
+        compats = await agents_called(tx, {known.called(caller.external_id) for known, caller in asked})
+        rows = await repository.agents_by_id(tx, {compat.agent_id for compat in compats.values()})
+        names = await clusters.names(tx, {row.cluster_id for row in rows.values() if row.cluster_id})
+        outcomes: list[Admitted | Refusal | None] = []
+        for known, caller in asked:
+            compat = compats.get(known.called(caller.external_id))
+            row = rows.pop(compat.agent_id, None) if compat is not None else None
+            if compat is None or row is None:
+                outcomes.append(None)
+                continue
+            _note_name(compat, caller)
+            outcomes.append(await self._claim(tx, row, caller, moment, names))
+        return outcomes
+
+    async def _admit_alone(self, known: Recognised, caller: Caller) -> Admitted | Refusal:
+        for attempt in (1, 2):
+            try:
+                async with self._db.begin() as tx:
+                    moment = await tx.now()
+                    row = await self._found(tx, known, caller)
+                    if row is None:
+                        row = await self._made(tx, await tx.get_one(CompatToken, known.token_id), caller, moment)
+                    names = await clusters.names(tx, {row.cluster_id or ""})
+                    return await self._claim(tx, row, caller, moment, names)
+            except IntegrityError:  # another connection of the same agent made it a moment ago
+                if attempt == 2:
+                    raise
+        raise AssertionError("the second attempt returns or raises")
+
+    async def _claim(
+        self, tx: Transaction, row: Agent, caller: Caller, moment: datetime, names: Mapping[str, str]
+    ) -> Admitted | Refusal:
         if (refusal := refusal_by_state(row.state, row.state_reason)) is not None:
             return refusal
         turn = Turn(moment, self._clock.now().timestamp())
@@ -205,7 +248,6 @@ class Compat:
         if epoch is None:
             return refusals.UNAVAILABLE
         cluster_id = row.cluster_id or ""
-        names = await clusters.names(tx, {cluster_id})
         return Admitted(
             agent_id=row.id,
             org_id=row.org_id,
@@ -219,16 +261,11 @@ class Compat:
         )
 
     async def _found(self, tx: Transaction, known: Recognised, caller: Caller) -> Agent | None:
-        """A token of its own is one agent, and what that calls itself may change; a shared one has an agent a name."""
-        query = select(CompatAgent).where(CompatAgent.token_id == known.token_id)
-        external_id = caller.external_id[:LONGEST_NAME]
-        if known.shared:
-            query = query.where(CompatAgent.external_id == external_id)
-        compat = (await tx.execute(query)).scalars().first()
+        called = known.called(caller.external_id)
+        compat = (await agents_called(tx, {called})).get(called)
         if compat is None:
             return None
-        if external_id and compat.external_id != external_id:
-            compat.external_id = external_id
+        _note_name(compat, caller)
         return await tx.get_one(Agent, compat.agent_id)
 
     async def _made(self, tx: Transaction, token: CompatToken, caller: Caller, moment: datetime) -> Agent:
@@ -279,9 +316,11 @@ class Compat:
         )  # fmt: skip
 
 
-async def _token(tx: Transaction, protocol: str, secret: str) -> CompatToken | None:
-    query = select(CompatToken).where(CompatToken.protocol == protocol, CompatToken.digest == digest(secret))
-    return (await tx.execute(query)).scalar_one_or_none()
+def _note_name(compat: CompatAgent, caller: Caller) -> None:
+    """A token of its own is one agent, and what that calls itself may change."""
+    external_id = caller.external_id[:LONGEST_NAME]
+    if external_id and compat.external_id != external_id:
+        compat.external_id = external_id
 
 
 async def _cluster(tx: Transaction, token: CompatToken, caller: Caller, moment: datetime) -> Cluster:

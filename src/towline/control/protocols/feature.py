@@ -8,6 +8,7 @@ from towline.aio.tasks import TaskOwner
 from towline.control.access.throttle import per_minute
 from towline.control.protocols.admission import Compat
 from towline.control.protocols.instadeploy.feature import InstaDeploy
+from towline.control.protocols.lookups import Lookups
 from towline.control.protocols.pipeops.rest_agents import RestAgents
 from towline.control.protocols.pipeops.websocket import PipeOpsAgents
 from towline.control.protocols.standins import MakesStandIns
@@ -33,7 +34,9 @@ class Protocols:
             control.audit,
             fleet.links,
             fleet.reports,
+            Lookups(control.db, self.tasks),
             per_minute(control.clock, control.settings.enrol_per_address),
+            tasks=self.tasks,
             owner=fleet.replica,
             clock=control.clock,
         )

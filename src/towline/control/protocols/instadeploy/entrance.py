@@ -95,8 +95,8 @@ class Entrance:
 
     async def _require_alone(self, known: Recognised, hostname: str) -> None:
         """Raises: UpgradeRefused, when a host of this name is connected and answers."""
-        agent_id = await self._compat.agent_id(known, hostname)
-        one = self._links.of_agent(agent_id) if agent_id else None
+        compat = await self._compat.find(known, hostname)
+        one = self._links.of_agent(compat.agent_id) if compat is not None else None
         if one is not None and isinstance(one.session, InstaDeploySession):
             if await one.session.channel.answers(PROBE_TIMEOUT):
                 raise UpgradeRefused(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-from sqlalchemy import select, update
+from sqlalchemy import update
 
 from towline.aio.clock import Clock
 from towline.aio.tasks import TaskOwner
@@ -21,7 +21,7 @@ from towline.control.agents.connect import Admitted
 from towline.control.agents.refusals import Refused
 from towline.control.db import Database
 from towline.control.logging import get_logger
-from towline.control.protocols.admission import BAD_TOKEN, LONGEST_NAME, THROTTLED, Caller, Compat, Recognised
+from towline.control.protocols.admission import BAD_TOKEN, LONGEST_NAME, THROTTLED, Caller, Compat
 from towline.control.protocols.models import CompatAgent
 from towline.control.protocols.pipeops.channel import PipeOpsChannel
 from towline.control.protocols.pipeops.claims import Book
@@ -82,7 +82,7 @@ class Office:
         is_gateway = b"cluster_uuid" in parse_qs(head.target.partition(b"?")[2])
         try:
             known = await self._compat.recognise(PROTOCOL, bearer(head), address)
-            if not known.shared and (compat := await self.find(known, "")) is not None:
+            if not known.shared and (compat := await self._compat.find(known, "")) is not None:
                 await self._check(compat)
         except Refused as error:
             raise UpgradeRefused(status_of(error, is_gateway=is_gateway), str(error)) from error
@@ -130,7 +130,7 @@ class Office:
         """An agent with a token of its own that is known needs no introduction: it comes back."""
         if connection.known.shared or connection.session is not None:
             return
-        compat = await self.find(connection.known, "")
+        compat = await self._compat.find(connection.known, "")
         if compat is None:
             return
         try:
@@ -173,7 +173,7 @@ class Office:
         beat = envelope.message
         assert isinstance(beat, messages.Heartbeat)
         if connection.session is None:
-            compat = await self.find(connection.known, beat.agent_id)
+            compat = await self._compat.find(connection.known, beat.agent_id)
             if compat is None and not connection.is_gateway:
                 self.tally["told_to_register"] += 1
                 connection.say(messages.Error(error=REGISTER_AGAIN))
@@ -231,14 +231,6 @@ class Office:
 
     def _journal(self, agent_id: str) -> Journal:
         return self._journals.setdefault(agent_id, Journal(self._folder / agent_id, asyncio.Lock()))
-
-    async def find(self, known: Recognised, external_id: str) -> CompatAgent | None:
-        """Return the agent that a token is, or for a shared one that of a name."""
-        query = select(CompatAgent).where(CompatAgent.token_id == known.token_id)
-        if known.shared:
-            query = query.where(CompatAgent.external_id == external_id)
-        async with self._db.read() as tx:
-            return (await tx.execute(query)).scalars().first()
 
     async def _remember(self, admitted: Admitted, register: messages.Register) -> None:
         """Keep what the agent said of itself; its token sealed, to be used only where an administrator allows that."""

@@ -15,6 +15,7 @@ from towline.control.clusters.service import Clusters
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode
 from towline.control.logging import get_logger
+from towline.control.protocols.lookups import Lookups
 from towline.control.protocols.models import CompatAgent
 from towline.control.protocols.pipeops.kube import Registered
 from towline.control.sealing.service import CannotOpen, Sealer
@@ -39,8 +40,9 @@ class Switch:
 class RegisteredTokens:
     """See the module."""
 
-    def __init__(self, db: Database, sealer: Sealer, audit: AuditLog, clusters: Clusters) -> None:
+    def __init__(self, db: Database, lookups: Lookups, sealer: Sealer, audit: AuditLog, clusters: Clusters) -> None:
         self._db = db
+        self._lookups = lookups
         self._clusters = clusters
         self._sealer = sealer
         self._audit = audit
@@ -54,8 +56,7 @@ class RegisteredTokens:
 
     async def read(self, agent_id: str) -> Registered:
         """Return an agent's token, if it may be used."""
-        async with self._db.read() as tx:
-            row = await tx.get(CompatAgent, agent_id)
+        row = await self._lookups.agent_by_id(agent_id)
         if row is None or not row.secret_allowed:
             return Registered()
         if row.sealed_secret is None:

@@ -39,9 +39,9 @@ LOOK_INTERVAL = 5.0
 """Seconds between two looks for agents that fell silent and leases that are over."""
 CHECK_TOKEN_EVERY = 60.0
 """Seconds after which a session's token is looked up again: what a revoked one still opens."""
-AT_ONCE = 4
-"""Agents that are looked up at the same time: thousands come back within a tick when a server restarts, and more at
-once would wait for the database's few connections until they are all too late."""
+AT_ONCE = 64
+"""Agents that are looked up at the same time: thousands come back within a tick when a server restarts, and so many
+ask the database one question together."""
 MOST_WAITING = 1000
 """Requests that wait for their turn: some ten seconds of them. Agents give up after 10 to 30."""
 RATE, BURST = 2.0, 60
@@ -80,7 +80,7 @@ class RestAgents:
         self._pace = Throttle(control.clock, rate=RATE, burst=BURST)
         self.figures = Figures(control.metrics.registry)
         self.figures.watch(lambda: len(self._sessions))
-        self.commands = Commands(control.db, control.sealer, self.figures, clock=control.clock)
+        self.commands = Commands(control.db, control.sealer, self.figures, tasks, clock=control.clock)
         self._links.on_up(self._up)
 
     def __repr__(self) -> str:
@@ -151,9 +151,8 @@ class RestAgents:
         if session is not None:
             session.checked_at = self._clock.monotonic()
             return session
-        async with self._db.read() as tx:
-            row = await repository.agent_of_token(tx, known.token_id, key[1])
-        if row is None:
+        row = await self._admission.find(known, key[1])
+        if row is None or row.external_id != key[1]:
             raise Unknown(key[1])
         told = rest.Registration(id=key[1], **{name: row.info.get(name, "") for name in REMEMBERED})
         return await self._enter(key, known, told, address, before=told)

@@ -6,14 +6,17 @@ told again after each connect until it is stored with the job.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from towline.aio.clock import REAL_CLOCK, Clock
-from towline.control.db import Database, Transaction
+from towline.aio.tasks import TaskOwner
+from towline.aio.together import Together
+from towline.control.db import Database, Transaction, too_many_wait
 from towline.control.logging import get_logger
+from towline.control.protocols.lookups import AT_ONCE, MOST_WAITING
 from towline.control.protocols.pipeops import rest_repository as repository
 from towline.control.protocols.pipeops.rest_figures import Figures
 from towline.control.protocols.pipeops.rest_leases import FETCH_WITHIN, LEASE_MARGIN, CommandState, after_lease
@@ -61,7 +64,15 @@ class Commands:
     db: Database
     sealer: Sealer
     figures: Figures
+    tasks: TaskOwner
     clock: Clock = field(default=REAL_CLOCK)
+    _held: Together[str, list[PipeopsCommand]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._held = Together(
+            self.tasks, "commands held", self._find_held,
+            most=AT_ONCE, waiting=MOST_WAITING, unavailable=too_many_wait,
+        )  # fmt: skip
 
     # -- from jobs -------------------------------------------------------------------------------
 
@@ -114,8 +125,7 @@ class Commands:
 
     async def resume(self, who: Who, tell: Tell) -> None:
         """Say which commands an agent holds, when its session begins, and tell again what is not stored."""
-        async with self.db.read() as tx:
-            found = await repository.unstored(tx, who.agent_id)
+        found = await self._held.ask(who.agent_id)
         if found:
             async with self.db.begin() as tx:
                 for row in found:
@@ -126,6 +136,11 @@ class Commands:
         tell(link.JobsHeld(running=tuple(running), finished=tuple(row.job_id for row in ended)))
         for row in ended:
             self._tell_ending(row, tell)
+
+    async def _find_held(self, agent_ids: Sequence[str]) -> list[list[PipeopsCommand]]:
+        async with self.db.read() as tx:
+            found = await repository.unstored(tx, agent_ids)
+        return [[row for row in found if row.agent_id == agent_id] for agent_id in agent_ids]
 
     # -- from agents -----------------------------------------------------------------------------
 

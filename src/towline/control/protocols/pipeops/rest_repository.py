@@ -18,21 +18,15 @@ _LIVE_JOBS = (JobState.SENT, JobState.RUNNING)
 """Jobs whose command may still begin: not one that was cancelled or given up meanwhile."""
 
 
-async def agent_of_token(tx: Transaction, token_id: str, external_id: str) -> CompatAgent | None:
-    """Return the agent that came with a token and calls itself so."""
-    query = select(CompatAgent).where(CompatAgent.token_id == token_id, CompatAgent.external_id == external_id)
-    return (await tx.execute(query)).scalar_one_or_none()
-
-
 async def of_job(tx: Transaction, job_id: str, agent_id: str) -> PipeopsCommand | None:
     query = select(PipeopsCommand).where(PipeopsCommand.job_id == job_id, PipeopsCommand.agent_id == agent_id)
     return (await tx.execute(query.execution_options(populate_existing=True))).scalar_one_or_none()
 
 
-async def unstored(tx: Transaction, agent_id: str) -> Sequence[PipeopsCommand]:
-    """Return the commands of an agent whose end is not yet stored with their jobs, oldest first."""
+async def unstored(tx: Transaction, agent_ids: Collection[str]) -> Sequence[PipeopsCommand]:
+    """Return the commands of some agents whose end is not yet stored with their jobs, oldest first."""
     states = (*OPEN, CommandState.ENDED)
-    query = select(PipeopsCommand).where(PipeopsCommand.agent_id == agent_id, PipeopsCommand.state.in_(states))
+    query = select(PipeopsCommand).where(PipeopsCommand.agent_id.in_(agent_ids), PipeopsCommand.state.in_(states))
     return (await tx.execute(query.order_by(PipeopsCommand.created_at, PipeopsCommand.job_id))).scalars().all()
 
 

@@ -35,7 +35,9 @@ class PipeOpsAgents:
     ) -> None:
         self._bus = control.bus
         self._tasks = tasks
-        self.tokens = RegisteredTokens(control.db, control.sealer, control.audit, control.fleet.clusters)
+        self.tokens = RegisteredTokens(
+            control.db, compat.lookups, control.sealer, control.audit, control.fleet.clusters
+        )
         self.office = Office(
             compat,
             control.db,
