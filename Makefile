@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 SYSTEM_PARTS := docker or postgres or browser or proxies or registry or kubernetes or root or soak
 # Tests start hundreds of short-lived processes: what each of them would compile again costs minutes.
 unexport PYTHONDONTWRITEBYTECODE
-TYPED := src/towline tests/testbed tests/coverage tests/conftest.py scripts
+TYPED := src/towline tests benchmarks scripts
 COVERAGE := -p tests.coverage.plugin
 
 help: ## show this list

@@ -8,6 +8,7 @@ reads nothing for some seconds; what that costs is the growth of the server's an
 """
 
 import argparse
+import io
 import subprocess
 import time
 from collections.abc import Iterator
@@ -92,7 +93,7 @@ def whole(bench: Bench, project: str) -> tuple[float, int]:
     began = now()
     command = ["towline", "logs", "--tail", "-1", "--no-prefix", name]
     reader = subprocess.Popen(command, env=bench.product.environment, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    assert reader.stdout is not None
+    assert isinstance(reader.stdout, io.BufferedReader)
     size = lines = 0
     while data := reader.stdout.read1(1 << 20):
         size += len(data)

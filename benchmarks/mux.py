@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import structlog
@@ -303,7 +304,7 @@ def main() -> None:
         uvloop.run(be_agents(sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
         return
     rows = uvloop.run(measure())
-    print(f"tunnel on {os.cpu_count()} cores, Python {sys.version.split()[0]}, uvloop {uvloop.__version__}")
+    print(f"tunnel on {os.cpu_count()} cores, Python {sys.version.split()[0]}, uvloop {version('uvloop')}")
     for row in rows:
         print("| " + " | ".join(row) + " |")
 

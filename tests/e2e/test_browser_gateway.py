@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -54,7 +55,7 @@ class Served:
             await self._end.wait()
 
     async def _begun(self) -> None:
-        waiting = asyncio.create_task(self._ready.wait())
+        waiting: asyncio.Future[Any] = asyncio.create_task(self._ready.wait())
         await asyncio.wait([waiting, asyncio.wrap_future(self._held)], return_when=asyncio.FIRST_COMPLETED)
         if self._held.done():
             waiting.cancel()

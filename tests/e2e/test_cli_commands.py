@@ -103,7 +103,7 @@ def towline(fleet: Fleet, *words: str, stdin: str | None = None, code: int = 0) 
         command, env=fleet.environment, text=True, capture_output=True, timeout=PATIENCE, check=False, **given,  # type: ignore[call-overload]
     )  # fmt: skip
     assert done.returncode == code, f"{words}\n{done.stdout}\n{done.stderr}"
-    return done  # type: ignore[no-any-return]
+    return done
 
 
 def test_one_target_prints_what_the_program_printed(fleet: Fleet) -> None:

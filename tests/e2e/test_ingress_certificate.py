@@ -37,11 +37,11 @@ def service() -> list[tuple[str, dict[str, object]]]:
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 1},
     }  # fmt: skip
     meta = {"namespace": NAMESPACE, "labels": {"app": "shop"}}
-    pod = {
+    pod: dict[str, object] = {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop-0", **meta},
         "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
     }  # fmt: skip
-    front = {
+    front: dict[str, object] = {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", **meta},
         "spec": {"selector": {"app": "shop"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
     }  # fmt: skip

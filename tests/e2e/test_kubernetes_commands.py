@@ -265,7 +265,7 @@ async def test_use_is_told_or_said_to_be_unknown(bed: Bed) -> None:
 # -- nodes ------------------------------------------------------------------------------------------
 
 
-NODE = {
+NODE: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Node",
     "metadata": {"labels": {"towline.dev/test": "drain"}},

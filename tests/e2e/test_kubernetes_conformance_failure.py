@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from tests.support import kubernetes_objects as objects
@@ -140,6 +140,10 @@ def test_missing_pongs_end_the_client_after_a_minute(unanswered: tuple[float, Go
     assert shell.stderr
 
 
+def redirect(to: str) -> Callable[[Call], None]:
+    return lambda call: call.answer("301 Moved", b"", f"Location: {to}")
+
+
 # beside 41
 def test_redirect_to_the_api_servers_own_address_stays_on_the_way_through_towline(
     meddling: MeddlingApi, ada: User, stack: Stack
@@ -152,6 +156,6 @@ def test_redirect_to_the_api_servers_own_address_stays_on_the_way_through_towlin
     }
     with ada.http(base_url=stack.server("meddled"), follow_redirects=False) as api:
         for named, expected in where.items():
-            meddling.script = lambda call, named=named: call.answer("301 Moved", b"", f"Location: {named}")
+            meddling.script = redirect(named)
             answer = api.get("/api/v1")
             assert (answer.status_code, answer.headers.get("location")) == expected, named

@@ -79,7 +79,12 @@ class Forward:
     def echo(self, port: int, data: bytes) -> bytes:
         """Send everything, end our side, and read what comes until the other side ends."""
         with self.connect(port) as sock, ThreadPoolExecutor(1) as thread:
-            sending = thread.submit(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+
+            def send() -> None:
+                sock.sendall(data)
+                sock.shutdown(socket.SHUT_WR)
+
+            sending = thread.submit(send)
             pieces = []
             while piece := sock.recv(65536):
                 pieces.append(piece)

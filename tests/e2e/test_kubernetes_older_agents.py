@@ -143,7 +143,12 @@ def test_a_forwarded_port_carries_bytes_and_ends_both_ways(
 def _echo(port: int, data: bytes) -> bytes:
     """Send everything, end our side, and read what comes until the other side ends."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, ThreadPoolExecutor(1) as thread:
-        sending = thread.submit(lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)))
+
+        def send() -> None:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+
+        sending = thread.submit(send)
         pieces = []
         while piece := sock.recv(65536):
             pieces.append(piece)

@@ -31,6 +31,7 @@ from towline.control.audit.models import AuditEvent
 from towline.control.links.measure import measure
 from towline.control.server import Running, serving
 from towline.control.settings import Settings
+from towline.tunnel.session import LinkSession
 from towline.wire import streams
 
 pytestmark = [pytest.mark.proxies, pytest.mark.timeout(150)]
@@ -166,7 +167,7 @@ async def way(
 @pytest.mark.parametrize("way", ["nginx", "haproxy", "squid"], indirect=True)
 async def test_a_link_outlives_the_timeout_of_what_is_between_is_cut_and_comes_back(way: Way) -> None:
     first = way.agent.keeper.session
-    assert first is not None
+    assert isinstance(first, LinkSession)
     ended, _ = await asyncio.wait([asyncio.ensure_future(first.wait_closed())], timeout=IDLE)
     assert not ended, f"the idle link ended: {first.closed}"
     await way.carries()

@@ -73,7 +73,7 @@ class Caches:
         message = self.inventory.teller.book
         names = [key for key in self.namespaces if message.has("namespaces", key)]
         found = {name: message.get("namespaces", name) for name in names}
-        return {name: entry.pods.total for name, entry in found.items() if entry.pods.total}  # type: ignore[union-attr]
+        return {name: entry.pods.total for name, entry in found.items() if entry.pods.total}
 
     namespaces: tuple[str, ...] = ()
     """Those that were in the last fresh list."""

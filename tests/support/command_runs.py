@@ -50,7 +50,7 @@ class Order:
             link.JobResult(
                 job_id=self.job.job_id,
                 fence=self.agent.epoch,
-                outcome=word,  # type: ignore[arg-type]
+                outcome=word,
                 error=error,
                 code=code,
                 detail=detail,

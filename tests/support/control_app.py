@@ -37,6 +37,8 @@ class ControlApp:
     app: FastAPI
     settings: Settings
     clients: list[httpx.AsyncClient] = field(default_factory=list)
+    joiner: httpx.AsyncClient = field(init=False, repr=False)
+    """An administrator, there from the first join token on."""
 
     def client(self, token: str = "", *, address: str = ADDRESS, **headers: str) -> httpx.AsyncClient:
         """A client without or with a token; closed at the end of the test."""

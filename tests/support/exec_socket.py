@@ -41,7 +41,10 @@ class ExecSocket:
     def receive(self) -> tuple[int, bytes]:
         """One message: its channel and its data; an empty pair of the end is (-1, b"")."""
         data = self._socket.recv()
-        return (data[0], bytes(data[1:])) if data else (-1, b"")
+        if not data:
+            return -1, b""
+        assert not isinstance(data, str)
+        return data[0], bytes(data[1:])
 
     def until(self, word: bytes) -> bytes:
         """Read output until a word has come. Returns: all of it."""

@@ -49,7 +49,7 @@ class FakeDns(asyncio.DatagramProtocol):
         return f"{host}:{port}"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
         asked = dns.message.from_wire(data)

@@ -39,7 +39,7 @@ def chunks(data: bytes, step: int, *, form: str = "%x", extension: bytes = b"", 
 
 
 def one(name: str, data: bytes, method: str = "GET", **more: object) -> Case:
-    return Case(name, (data,), (method,), **more)  # type: ignore[arg-type]
+    return Case(name, (data,), (method,), **more)
 
 
 def methods() -> Iterator[Case]:

@@ -113,7 +113,7 @@ async def stand(folder: Path, sqlite: Path | str, *, name: str = "olga", **chang
     """A running server with an owner's token. `sqlite` may be the URL of a database that was used before."""
     url = sqlite if isinstance(sqlite, str) else prepared.sqlite_copy(sqlite, folder)
     async with served(url, folder, **changes) as running:
-        app = ControlApp(running.control, None, running.control.settings)  # type: ignore[arg-type]
+        app = ControlApp(running.control, None, running.control.settings)
         yield Stand(running, app, await app.token(name, Right(Role.OWNER)))
 
 

@@ -31,7 +31,8 @@ from towline.control.audit.models import AuditEvent
 from towline.control.clusters import repository
 from towline.control.server import Running
 from towline.tunnel.opening import IncomingStream, TunnelStream
-from towline.wire import link, streams
+from towline.wire import link
+from towline.wire.streams import Kube
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -40,7 +41,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\
 class Sent:
     """One request as it came out of the tunnel."""
 
-    target: streams.Kube
+    target: Kube
     head: bytes
 
     @property
@@ -107,14 +108,14 @@ class StandIn:
     streams: int = 0
 
     def take(self, incoming: IncomingStream) -> None:
-        assert isinstance(incoming.target, streams.Kube)
+        assert isinstance(incoming.target, Kube)
         self.streams += 1
         if self.refusal is not None:
             incoming.refuse(*self.refusal)
             return
         self.owner.spawn("stream", self._serve(ApiStream(incoming.accept_stream()), incoming.target))
 
-    async def _serve(self, stream: ApiStream, target: streams.Kube) -> None:
+    async def _serve(self, stream: ApiStream, target: Kube) -> None:
         try:
             while head := await stream.read_head():
                 sent = Sent(target, head)

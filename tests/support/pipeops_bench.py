@@ -64,7 +64,7 @@ class Bench:
         self.introduced: list[pipeops.Envelope | None] = []
         known = Recognised("ctk_1", "org_1", "pipeops", shared=False)
         self.connection = Connection(
-            self.line,  # type: ignore[arg-type]
+            self.line,
             known,
             self._introduce,
             address="192.0.2.1",

@@ -232,8 +232,8 @@ async def join_token(app: ControlApp, **wanted: Any) -> dict[str, Any]:
     from towline.control.access.permissions import Role
 
     if not hasattr(app, "joiner"):
-        app.joiner = await app.user("joiner", Role.ADMIN)  # type: ignore[attr-defined]
-    answer = await app.joiner.post("/api/v1/join-tokens", json=wanted)  # type: ignore[attr-defined]
+        app.joiner = await app.user("joiner", Role.ADMIN)
+    answer = await app.joiner.post("/api/v1/join-tokens", json=wanted)
     assert answer.status_code == 201, answer.text
     made: dict[str, Any] = answer.json()
     return made

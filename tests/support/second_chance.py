@@ -51,7 +51,7 @@ def _log(item: pytest.Item, reports: Iterable[pytest.TestReport]) -> None:
 def _as_reruns(reports: Iterable[pytest.TestReport]) -> Iterator[pytest.TestReport]:
     for report in reports:
         if report.failed:
-            report.outcome = RERUN  # type: ignore[assignment]
+            report.outcome = RERUN
             yield report
 
 

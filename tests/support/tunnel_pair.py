@@ -17,10 +17,10 @@ from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.accept import LinkAcceptor
 from towline.tunnel.dial import Endpoint, Route, dial
-from towline.tunnel.errors import ABNORMAL_CLOSE, LinkRefused
+from towline.tunnel.errors import ABNORMAL_CLOSE, Closed, LinkRefused
 from towline.tunnel.handshake import Admission, enter
 from towline.tunnel.session import LinkSession
-from towline.tunnel.websocket import HEADROOM, Channel, Closed
+from towline.tunnel.websocket import HEADROOM, Channel
 from towline.wire import link
 from towline.wire.yamux_model import Limits
 
@@ -167,6 +167,14 @@ class TunnelPair:
     agent_got: list[link.Message] = field(default_factory=list)
 
 
+@dataclass(kw_only=True)
+class MemoryPair(TunnelPair):
+    """Both ends and the channels below them, which tests hold and look into."""
+
+    server_channel: MemoryChannel
+    agent_channel: MemoryChannel
+
+
 def collector(into: list[link.Message]) -> Callable[[link.Message], Awaitable[None]]:
     """Make a message handler that appends to a list."""
 
@@ -184,13 +192,13 @@ def memory_channels(clock: Clock = REAL_CLOCK) -> tuple[MemoryChannel, MemoryCha
 
 
 @asynccontextmanager
-async def memory_tunnel(*, limits: Limits | None = None, clock: Clock = REAL_CLOCK) -> AsyncIterator[TunnelPair]:
+async def memory_tunnel(*, limits: Limits | None = None, clock: Clock = REAL_CLOCK) -> AsyncIterator[MemoryPair]:
     """Two joined sessions in memory, the handshake left out."""
     async with TaskOwner("tunnel-pair") as owner:
         one, two = memory_channels(clock)
         server = LinkSession(one, owner=owner, is_agent=False, remote_address="memory", limits=limits, clock=clock)
         agent = LinkSession(two, owner=owner, is_agent=True, remote_address="memory", limits=limits, clock=clock)
-        pair = TunnelPair(server, agent, owner)
+        pair = MemoryPair(server, agent, owner, server_channel=one, agent_channel=two)
         for session in (server, agent):
             session.identify("agt_test", "clu_test", 1)
             session.allow_streams()

@@ -62,7 +62,7 @@ async def session(docker_engine: str, tmp_path: Path) -> AsyncIterator[Session]:
         Engine(find_host()), records, told=lambda _: None, docker_changed=lambda: None,
         seen=routes.seen, away=routes.away,
     )  # fmt: skip
-    teller.connected(found)  # type: ignore[arg-type]
+    teller.connected(found)
     async with TaskOwner("docker-routes") as owner:
         owner.spawn("teller", teller.run())
         owner.spawn("inventory", inventory.run())

@@ -15,6 +15,7 @@ from tests.support.small_api import SmallApi, pod
 from tests.support.surface import Served
 
 from towline.agent.surface import running
+from towline.agent.surface.endpoints import Right
 from towline.agent.surface.live import LIVE
 from towline.agent.surface.running import LocalCommands
 
@@ -189,7 +190,7 @@ async def test_outputs_of_old_commands_are_let_go(surface: Served, monkeypatch: 
             await one.command(run=run)
             ids.append((await one.hear("command", "started"))["id"])
             await one.hear("command", "ended")
-    first, second = (commands_of(surface).find(each, running.Right.OPERATE) for each in ids)
+    first, second = (commands_of(surface).find(each, Right.OPERATE) for each in ids)
     assert (first.chunks, len(second.chunks)) == ([], 1)
 
 

@@ -152,7 +152,7 @@ async def test_a_revoked_certificate_is_withdrawn_and_replaced_by_one_with_anoth
     tmp_path: Path, authority: Authority
 ) -> None:
     async with certified(tmp_path, authority) as server:
-        app = ControlApp(server.running.control, None, server.running.control.settings)  # type: ignore[arg-type]
+        app = ControlApp(server.running.control, None, server.running.control.settings)
         access = await app.access("ada", *_admin())
         server.want(NAME)
         first = await server.issued(NAME)
@@ -171,7 +171,7 @@ async def test_a_revoked_certificate_is_withdrawn_and_replaced_by_one_with_anoth
 @pytest.mark.pebble
 async def test_renewing_by_hand_asks_once_more(tmp_path: Path, authority: Authority) -> None:
     async with certified(tmp_path, authority) as server:
-        app = ControlApp(server.running.control, None, server.running.control.settings)  # type: ignore[arg-type]
+        app = ControlApp(server.running.control, None, server.running.control.settings)
         access = await app.access("ada", *_admin())
         server.want(NAME)
         await server.issued(NAME)

@@ -48,8 +48,8 @@ async def test_who_lost_a_lease_writes_nothing_more(database_url: str, tmp_path:
         second = await claim(app, "second")
         assert first is not None and second is not None
         with pytest.raises(LeaseLost):
-            await keeper(app, "first").save(first, state=State.ISSUED, reason="too late")  # type: ignore[arg-type]
-        await keeper(app, "second").save(second, state=State.FAILED, reason="mine")  # type: ignore[arg-type]
+            await keeper(app, "first").save(first, state=State.ISSUED, reason="too late")
+        await keeper(app, "second").save(second, state=State.FAILED, reason="mine")
         async with app.control.db.read() as tx:
             row = await repository.by_name(tx, NAME)
         assert row is not None and (row.state, row.reason, row.epoch) == ("failed", "mine", 2)
@@ -61,14 +61,14 @@ async def test_the_same_replica_is_fenced_from_its_own_earlier_work(database_url
         first = await claim(app, "one", lease=-1.0)
         assert await claim(app, "one") is not None
         with pytest.raises(LeaseLost):
-            await keeper(app, "one").save(first, state=State.ISSUED)  # type: ignore[arg-type]
+            await keeper(app, "one").save(first, state=State.ISSUED)
 
 
 async def test_a_name_that_is_not_due_is_not_claimed(database_url: str, tmp_path: Path) -> None:
     async with running_control(database_url, tmp_path, start=False) as app:
         await with_name(app)
         row = await claim(app, "one")
-        await keeper(app, "one").save(row, next_at=now(3600), owner="", lease_until=None)  # type: ignore[arg-type]
+        await keeper(app, "one").save(row, next_at=now(3600), owner="", lease_until=None)
         assert await claim(app, "two") is None
         async with app.control.db.read() as tx:
             wait = await repository.next_moment(tx)

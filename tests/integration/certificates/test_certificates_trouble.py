@@ -72,6 +72,10 @@ async def test_a_rate_limit_is_waited_out_as_long_as_the_authority_says(
         assert proxy.count("order-plz") == 1
 
 
+def _tried(times: int) -> Callable[[Certificate], bool]:
+    return lambda row: row.attempts == times
+
+
 async def test_after_three_refusals_in_an_hour_nobody_is_asked(
     tmp_path: Path, start_pebble: Callable[..., Authority]
 ) -> None:
@@ -79,7 +83,7 @@ async def test_after_three_refusals_in_an_hour_nobody_is_asked(
     async with certified(tmp_path, authority) as server:
         server.want(NAME)
         for attempt in (1, 2, 3):
-            await server.until(NAME, lambda row, attempt=attempt: row.attempts == attempt)
+            await server.until(NAME, _tried(attempt))
             await make_due(server)
         row = await server.in_state(NAME, "blocked")
         assert "3 refusals" in row.reason and "one hour" in row.reason

@@ -14,7 +14,7 @@ from towline.control.errors import ApiError, StartupError
 JSON = {"origin": ORIGIN}
 
 
-async def sign_in(app: ControlApp, username: str = "ada", password: str = PASSWORD):  # type: ignore[no-untyped-def]
+async def sign_in(app: ControlApp, username: str = "ada", password: str = PASSWORD):
     client = app.client()
     answer = await client.post("/api/v1/login", json={"username": username, "password": password})
     assert answer.status_code == 200, answer.text

@@ -39,7 +39,7 @@ async def signed_in(app: ControlApp, name: str, role: Role) -> tuple[Access, str
     return access, access.actor.token_id
 
 
-def _right(role: Role):  # type: ignore[no-untyped-def]
+def _right(role: Role):
     from towline.control.access.permissions import Right
 
     return Right(role)
@@ -129,7 +129,7 @@ async def test_hints_cross_from_one_process_to_another(postgres_url: str, tmp_pa
         asyncio.timeout(DEADLINE * 2),
     ):
         for running in (one, two):
-            await running.control.features[0].listening.wait()  # type: ignore[attr-defined]
+            await running.control.features[0].listening.wait()
         async with two.control.bus.subscribe("job") as events:
             one.control.bus.publish("job", id="job_1")
             while (event := await anext(events)).topic != "job":
@@ -140,7 +140,7 @@ async def test_hints_cross_from_one_process_to_another(postgres_url: str, tmp_pa
 test_hints_cross_from_one_process_to_another = pytest.mark.postgres(test_hints_cross_from_one_process_to_another)
 
 
-def _second(url: str, folder: Path):  # type: ignore[no-untyped-def]
+def _second(url: str, folder: Path):
     """Another process on the same database, with the same keys."""
     import shutil
 

@@ -26,7 +26,7 @@ async def fill_until_refused(app: ControlApp) -> int:
 async def test_a_full_database_refuses_writes_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
     async with running_control(f"sqlite:///{tmp_path / 'x.sqlite'}", tmp_path) as app:
         async with app.control.db.begin() as tx:
-            pages = (await tx.execute(text("PRAGMA page_count"))).scalar()
+            pages = (await tx.execute(text("PRAGMA page_count"))).scalar_one()
             await tx.execute(text(f"PRAGMA max_page_count={pages + 12}"))
         acknowledged = await fill_until_refused(app)
         bob = await app.client().get("/healthz")

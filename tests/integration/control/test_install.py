@@ -147,7 +147,7 @@ async def _server(folder: Path) -> AsyncIterator[Running]:
 
 
 async def _token(running: Running, **wanted: object) -> str:
-    made = await running.control.fleet.join_tokens.create(system_access("test"), Wanted(**wanted))  # type: ignore[arg-type]
+    made = await running.control.fleet.join_tokens.create(system_access("test"), Wanted(**wanted))
     return made.token
 
 

@@ -11,7 +11,6 @@ from tests.support.scripted_agent import ScriptedAgent, enrolled, link_listener,
 from towline.control.access.permissions import Reach, Role, ScopeKind
 from towline.control.clusters.models import Cluster
 from towline.control.db import now
-from towline.control.kubernetes import inventory_intake
 from towline.control.kubernetes.models import KubeCluster, KubeObject
 from towline.wire import kube_inventory as wire
 from towline.wire import link
@@ -68,7 +67,7 @@ async def _tell(app: ControlApp, agent: ScriptedAgent, *messages: link.KubeInven
 
 
 async def _get(app: ControlApp, path: str) -> Any:
-    found = await app.joiner.get(BASE + path)  # type: ignore[attr-defined]
+    found = await app.joiner.get(BASE + path)
     assert found.status_code == 200, found.text
     return found.json()
 
@@ -162,7 +161,7 @@ async def test_lists_are_searched_filtered_and_sorted(
 
 @pytest.mark.parametrize("path", ["/pods?state=well", "/nodes?sort=secret", "/events?limit=501", "/workloads?cursor=x"])
 async def test_senseless_lists_are_refused(control_app: ControlApp, agent: ScriptedAgent, path: str) -> None:
-    assert (await control_app.joiner.get(BASE + path)).status_code == 422  # type: ignore[attr-defined]
+    assert (await control_app.joiner.get(BASE + path)).status_code == 422
 
 
 async def test_a_grant_on_a_namespace_shows_it_alone(control_app: ControlApp, agent: ScriptedAgent) -> None:
@@ -203,7 +202,7 @@ async def test_an_api_server_that_is_away_shows_since_when(control_app: ControlA
     shown = await _get(control_app, "")
     assert (shown["state"], shown["version"]) == ("away", "v1.36.3")
     assert shown["as_of"].startswith("2023-11-14T22:13:20")
-    health = (await control_app.joiner.get("/api/v1/clusters/prod")).json()["health"]  # type: ignore[attr-defined]
+    health = (await control_app.joiner.get("/api/v1/clusters/prod")).json()["health"]
     assert health["state"] == "degraded"
     assert "The API server does not answer the agent" in health["reason"]
 
@@ -214,14 +213,14 @@ async def test_health_names_what_is_unwell_gravest_first(control_app: ControlApp
         kind="Deployment", namespace="web", name="api", state="degraded", reason="ProgressDeadlineExceeded"
     )
     await _tell(control_app, agent, told(nodes=(broken,), workloads=(degraded,)))
-    health = (await control_app.joiner.get("/api/v1/clusters/prod")).json()["health"]  # type: ignore[attr-defined]
+    health = (await control_app.joiner.get("/api/v1/clusters/prod")).json()["health"]
     assert health["state"] == "degraded"
     assert health["reason"] == (
         "3 things are not well: node n9: not ready: KubeletNotReady; "
         "deployment web/api: ProgressDeadlineExceeded; pod shop/cart-1: CrashLoopBackOff (cart)"
     )
     await _tell(control_app, agent, told(pods=()))
-    health = (await control_app.joiner.get("/api/v1/clusters/prod")).json()["health"]  # type: ignore[attr-defined]
+    health = (await control_app.joiner.get("/api/v1/clusters/prod")).json()["health"]
     assert (health["state"], health["reason"]) == ("healthy", "")
 
 
@@ -245,7 +244,7 @@ async def test_text_of_clusters_is_made_fit(control_app: ControlApp, agent: Scri
 async def test_no_agent_fills_the_database(
     control_app: ControlApp, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(inventory_intake.MOST_ENTRIES, "events", 10)
+    monkeypatch.setitem(wire.MOST_ENTRIES, "events", 10)
     events = tuple(
         wire.Event(namespace="web", kind="Pod", name=f"p{n}", reason="Failed", last_at=float(n + 1)) for n in range(50)
     )
@@ -264,7 +263,7 @@ async def test_pages_hear_of_changes(control_app: ControlApp, agent: ScriptedAge
 
 async def test_a_removed_cluster_takes_its_inventory_along(control_app: ControlApp, agent: ScriptedAgent) -> None:
     await _tell(control_app, agent, told())
-    assert (await control_app.joiner.delete("/api/v1/clusters/prod")).status_code == 204  # type: ignore[attr-defined]
+    assert (await control_app.joiner.delete("/api/v1/clusters/prod")).status_code == 204
     control_app.control.kube_intake.take(agent.identity.cluster_id, control_app.control.default_org, told())
     assert await control_app.control.kube_intake.flush()
     assert await control_app.rows(KubeObject) == []

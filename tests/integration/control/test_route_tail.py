@@ -36,7 +36,7 @@ async def test_requests_are_listed_and_followed_as_they_end(tmp_path: Path) -> N
                 assert (await _next(arriving))["path"] == "/now"
 
 
-async def _next(arriving) -> dict[str, object]:  # type: ignore[no-untyped-def]
+async def _next(arriving) -> dict[str, object]:
     async for line in arriving:
         if line.startswith("data: "):
             found: dict[str, object] = json.loads(line[6:])

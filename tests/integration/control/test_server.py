@@ -26,7 +26,7 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'towline.sqlite'}"
 
 
-async def sign_up(running: Running, client) -> None:  # type: ignore[no-untyped-def]
+async def sign_up(running: Running, client) -> None:
     body = {"token": running.control.setup_token, "username": "ada", "password": PASSWORD}
     assert (await client.post("/api/v1/setup", json=body)).status_code == 201
 

@@ -92,7 +92,7 @@ async def scene(control_app: ControlApp) -> AsyncIterator[Scene]:
     )
     server = uvicorn.Server(config)
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment,method-assign]
+    server.capture_signals = contextlib.nullcontext
     running = asyncio.get_running_loop().create_task(server.serve(sockets=[listening]))
     async with link_listener(control_app.control) as url, await enrolled(control_app, cluster_name="edge-1") as agent:
         await agent.connect(url)
@@ -140,7 +140,7 @@ async def test_bytes_travel_both_ways_and_each_way_ends_alone(scene: Scene) -> N
         assert await ws.recv() == b"hello"
         await ws.send('{"eof":true}')
         assert await ws.recv() == '{"eof":true}'
-        assert (await _closed(ws)).rcvd.code == 1000  # type: ignore[union-attr]
+        assert (await _closed(ws)).rcvd.code == 1000
     (target,) = scene.targets
     assert isinstance(target, streams.Tcp)
     assert (target.host, target.port, target.actor.user) == ("127.0.0.1", 5432, "olga")
@@ -282,7 +282,7 @@ async def test_a_terminal_passes_keys_size_and_the_exit_code(scene: Scene) -> No
         assert await ws.recv() == encode_frame(STDOUT, bytes([RESIZE]) + b'{"columns":80,"rows":24}')
         await ws.send(encode_frame(STDIN, b"exit 3\n"))
         assert await ws.recv() == encode_frame(EXIT, b'{"code":3}')
-        assert (await _closed(ws)).rcvd.code == 1000  # type: ignore[union-attr]
+        assert (await _closed(ws)).rcvd.code == 1000
     (target,) = scene.targets
     assert isinstance(target, streams.Exec)
     assert (target.container, target.argv, target.tty) == ("c" * 64, ("sh", "-c", "echo hi"), True)
@@ -345,7 +345,7 @@ async def test_a_terminal_that_never_opens_leaves_no_recording(scene: Scene) -> 
     client = scene.client(await scene.token("root", Right(Role.OWNER)))
     await client.put("/api/v1/clusters/edge-1/recording-policy", json={"mode": "all"})
     async with scene.socket("exec?container=shop-web-1", await scene.token("olga", OPERATOR)) as ws:
-        assert (await _closed(ws)).rcvd.code == 4403  # type: ignore[union-attr]
+        assert (await _closed(ws)).rcvd.code == 4403
     async with asyncio.timeout(10):
         while await scene.app.rows(Recording):
             await asyncio.sleep(0.02)

@@ -1,6 +1,7 @@
 """Health, readiness, version, figures and the API's documentation."""
 
 import asyncio
+import shutil
 from collections import namedtuple
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from tests.support.control_app import ControlApp, running_control
 from towline import __version__
 from towline.control.access.permissions import Role
 from towline.control.db import Database
-from towline.control.system import readiness
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -29,7 +29,7 @@ async def test_ready_names_every_check(control_app: ControlApp) -> None:
 
 
 async def test_a_full_disk_is_not_ready_and_says_why(small_app: ControlApp, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readiness.shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1024 * 1024))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**9, 10**9, 1024 * 1024))
     answer = await small_app.client().get("/readyz")
     assert answer.status_code == 503
     assert "only 1 MiB free" in str(answer.json())

@@ -88,7 +88,7 @@ async def _keep(app: ControlApp, agent: ScriptedAgent, kind: Kind, name: str, po
 
 
 async def _get(app: ControlApp, query: str = "") -> Any:
-    found = await app.joiner.get(BASE + query)  # type: ignore[attr-defined]
+    found = await app.joiner.get(BASE + query)
     assert found.status_code == 200, found.text
     return found.json()
 
@@ -234,7 +234,7 @@ async def test_questions_that_make_no_sense_are_refused(
 ) -> None:
     day_ago = control_app.control.clock.now() - timedelta(hours=23)
     query = query.replace("DAY", day_ago.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    assert (await control_app.joiner.get(f"{BASE}?{query}")).status_code in (400, 422)  # type: ignore[attr-defined]
+    assert (await control_app.joiner.get(f"{BASE}?{query}")).status_code in (400, 422)
 
 
 async def test_what_waits_is_written_when_the_database_works_again(
@@ -268,12 +268,12 @@ async def test_pages_draw_what_was_measured_and_its_gaps(control_app: ControlApp
     await _keep(control_app, agent, "node", "n1", {6: one(100, 100)})
     await _keep(control_app, agent, "namespace", "web", {7: one(100, 100)})
     for path in PAGES:
-        page = await control_app.joiner.get(path, headers=PAGE)  # type: ignore[attr-defined]
+        page = await control_app.joiner.get(path, headers=PAGE)
         assert page.status_code == 200, page.text
         assert 'class="line"' in page.text
         assert 'class="gap"' in page.text
         assert "not measured for" in page.text
-    overview = await control_app.joiner.get("/clusters/prod", headers=PAGE)  # type: ignore[attr-defined]
+    overview = await control_app.joiner.get("/clusters/prod", headers=PAGE)
     assert 'id="cluster-cpu"' in overview.text
 
 
@@ -281,7 +281,7 @@ async def test_pages_say_when_nobody_measures(control_app: ControlApp, agent: Sc
     why = "this cluster serves no metrics API"
     await _tell(control_app, agent, link.KubeUsage(sequence=1, full=True, source="none", reason=why))
     for path in (*PAGES, "/clusters/prod"):
-        page = await control_app.joiner.get(path, headers=PAGE)  # type: ignore[attr-defined]
+        page = await control_app.joiner.get(path, headers=PAGE)
         assert why in page.text
         assert 'class="line"' not in page.text
 

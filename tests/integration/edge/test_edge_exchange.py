@@ -266,13 +266,14 @@ async def test_only_a_safe_request_goes_once_more_when_a_pooled_connection_died(
 
 
 async def test_request_is_not_repeated_on_a_new_connection_that_dies() -> None:
+    seen = 0
+
     async def upstream(connection: Raw) -> None:
         nonlocal seen
         await connection.until(b"\r\n\r\n")
         seen += 1
         connection.writer.transport.abort()
 
-    seen = 0
     async with raw_upstream(upstream) as port, running_edge() as running:
         running.publish(port)
         assert (await ask(running.port, GET + CLOSE)).startswith(b"HTTP/1.1 502 ")
@@ -280,6 +281,8 @@ async def test_request_is_not_repeated_on_a_new_connection_that_dies() -> None:
 
 
 async def test_unasked_bytes_of_an_idle_upstream_never_answer_the_next_request() -> None:
+    connections = 0
+
     async def upstream(connection: Raw) -> None:
         nonlocal connections
         connections += 1
@@ -288,7 +291,6 @@ async def test_unasked_bytes_of_an_idle_upstream_never_answer_the_next_request()
         await connection.send(OK + b"Content-Length: 4\r\n\r\nevil")
         await connection.to_end()
 
-    connections = 0
     async with raw_upstream(upstream) as port, running_edge() as running:
         running.publish(port)
         for _ in range(4):

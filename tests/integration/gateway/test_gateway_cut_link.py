@@ -43,7 +43,7 @@ class Cutter(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "abort")
-        self.transport = transport  # type: ignore[assignment]
+        self.transport = transport
         self.live.add(self)
 
     def data_received(self, data: bytes) -> None:

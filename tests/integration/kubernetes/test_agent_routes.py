@@ -181,7 +181,7 @@ async def bed(admin: Admin, token: str, tmp_path: Path) -> AsyncIterator[Bed]:
         directory = Directory(api)
         routes = ClusterRoutes(credentials, lambda: policy, teller, directory, api=api)
         routes.choice = "on"
-        teller.connected(session)  # type: ignore[arg-type]
+        teller.connected(session)
         router = StreamRouter({KubeService: KubeServiceServer(directory, lambda: policy).serve}, owner, limit=16)
         pair.agent.on_stream = router.take
         owner.spawn("teller", teller.run())

@@ -10,9 +10,9 @@ from tests.support.edge import Raw
 from tests.support.kubernetes import Access, ApiStream, Sent, StandIn, request
 from tests.support.served import https
 
+from towline.aio.streams import EndedThere
 from towline.control.access.models import Grant
 from towline.control.access.permissions import Reach, Right, Role, ScopeKind
-from towline.tunnel.errors import EndedThere
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

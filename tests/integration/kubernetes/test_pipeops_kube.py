@@ -160,7 +160,7 @@ async def test_a_died_yamux_session_is_offered_anew_and_the_cluster_is_there_aga
 async def kubectl(plane: Plane, home: Path, request: pytest.FixtureRequest) -> Client:
     """A kubectl that acts through Towline as an admin."""
     control = plane.running.control
-    app = ControlApp(control, None, control.settings)  # type: ignore[arg-type]
+    app = ControlApp(control, None, control.settings)
     secret = await app.token("ada", Right(Role.ADMIN, Reach()))
     (home / "authority.pem").write_text(control.tls.material.authority_pem)
     server = f"https://localhost:{plane.running.port}/k8s/clusters/shop"

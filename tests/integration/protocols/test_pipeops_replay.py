@@ -205,6 +205,6 @@ async def test_the_recorded_agent_meets_the_same_answers_here(plane: Plane) -> N
     assert answers["x3"].frames[:3] == [(1, b"1"), (1, b"1b3V0Cg=="), (1, b"2ZXJyCg==")]
     assert all(answers[name].has_ended for name in ("x1", "x2", "x3", "x4", "p1"))
     web = replay.streams[2]
-    answer = await web.read()
-    assert answer.startswith(b"HTTP/1.1 200 OK")
+    page = await web.read()
+    assert page.startswith(b"HTTP/1.1 200 OK")
     played.writer.close()

@@ -1,6 +1,7 @@
 """Routes, tunnels and the switch of registered tokens: what PipeOps agents call over REST beside their socket."""
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ async def test_the_recorded_calls_are_all_answered_200_and_leave_nothing(plane: 
             assert answer.status_code == entry["status"], entry["path"]
             if entry["path"] == REGISTER:
                 path = "/api" if '"path":"/api"' in body else "/v2"
-                await eventually(lambda path=path: _has(plane, ("shop.example.com", path)))
+                await eventually(partial(_has, plane, ("shop.example.com", path)))
         await eventually(lambda: _lacks(plane, "shop.example.com"))
 
 
@@ -193,7 +194,7 @@ async def test_a_cluster_that_is_not_there_has_no_switch(plane: Plane) -> None:
 
 
 async def test_the_settings_page_shows_the_switch_and_turns_it(plane: Plane) -> None:
-    app = ControlApp(plane.running.control, None, plane.running.control.settings)  # type: ignore[arg-type]
+    app = ControlApp(plane.running.control, None, plane.running.control.settings)
     secret = await app.token("ada", Right(Role.ADMIN, Reach()))
     async with plane.connect() as played:
         await registered(played)

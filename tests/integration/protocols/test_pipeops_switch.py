@@ -186,9 +186,9 @@ async def test_a_command_is_given_to_the_stand_in_and_refused_without_one(plane:
         await until(lambda: "may not be used" in plane.session.kube.reason)
         told: list[link.Message] = []
         session = plane.session
-        plain, session.tell = session.tell, lambda message, size=0: told.append(message)  # type: ignore[method-assign,assignment,misc]
+        plain, session.tell = session.tell, lambda message, size=0: told.append(message)
         await session.send(job)
-        session.tell = plain  # type: ignore[method-assign]
+        session.tell = plain
         (result,) = told
         assert isinstance(result, link.JobResult)
         assert (result.outcome, "--use-registered-token" in result.error) == ("refused", True)

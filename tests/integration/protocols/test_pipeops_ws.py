@@ -309,7 +309,7 @@ async def test_a_compose_job_is_refused_with_what_to_do(plane: Plane) -> None:
         await registered(played)
         told: list[link.Message] = []
         session = plane.session
-        session.tell = lambda message, size=0: told.append(message)  # type: ignore[method-assign,assignment,misc]
+        session.tell = lambda message, size=0: told.append(message)
         payload = msgspec.Raw(b"{}")
         await session.send(
             link.Job(job_id="job_1", kind="compose.deploy", fence=1, attempt=1, timeout=1, payload=payload)

@@ -99,8 +99,10 @@ class Raw:
         await self.answer()
         await self.frame()
         self.writer.write(frame(TEXT, link.encode(HELLO)))
-        _, welcome = await self.frame()
-        self.writer.write(frame(TEXT, link.encode(link.Ready(generation=link.decode(welcome).generation))))
+        _, data = await self.frame()
+        welcome = link.decode(data)
+        assert isinstance(welcome, link.Welcome)
+        self.writer.write(frame(TEXT, link.encode(link.Ready(generation=welcome.generation))))
 
 
 @pytest.fixture(autouse=True)

@@ -71,7 +71,7 @@ def finish(journal: Journal, job_id: str) -> None:
 
 async def connect(delivery: Delivery) -> Line:
     line = Line()
-    await delivery.connected(line)  # type: ignore[arg-type]
+    await delivery.connected(line)
     await settle()
     return line
 

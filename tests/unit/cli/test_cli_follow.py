@@ -44,7 +44,7 @@ def test_a_broken_connection_is_made_again_behind_the_last_event(
 ) -> None:
     monkeypatch.setattr("towline.cli.follow.RECONNECT_PAUSE", 0)
     server = Server([progress(1, "one"), progress(2, "two"), CliError("it broke", code=AWAY)], [progress(3, "three")])
-    assert follow(server, "job_1")["state"] == "succeeded"  # type: ignore[arg-type]
+    assert follow(server, "job_1")["state"] == "succeeded"
     assert server.asked_after == [0, 2]
     said = capsys.readouterr().err
     assert [said.count(word) for word in ("one", "two", "it broke", "three")] == [1, 1, 1, 1]
@@ -52,7 +52,7 @@ def test_a_broken_connection_is_made_again_behind_the_last_event(
 
 def test_another_error_ends_it_at_once() -> None:
     with pytest.raises(CliError, match="not yours"):
-        follow(Server([CliError("not yours", code=FAILED)]), "job_1")  # type: ignore[arg-type]
+        follow(Server([CliError("not yours", code=FAILED)]), "job_1")
 
 
 def test_how_a_job_ended_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from towline.cli.main import MODULES, build
 
 
 def test_every_command_is_registered_under_the_word_that_loads_its_module() -> None:
-    registered = set(typer.main.get_command(build()).commands)
+    registered = set(typer.main.get_group(build()).commands)
     assert registered == {word for words in MODULES.values() for word in words.split()}
 
 

@@ -13,7 +13,7 @@ WEB = Expected("web", config_hash="h1", image="sha256:a", lifetime=Lifetime.LONG
 
 def _web(state: str = "running", **more: object) -> Container:
     given: dict[str, object] = {"id": "c1", "service": "web", "config_hash": "h1", "image": "sha256:a"}
-    return Container(state=state, **(given | more))  # type: ignore[arg-type]
+    return Container(state=state, **(given | more))
 
 
 def test_what_should_run_and_does_is_no_drift() -> None:
@@ -91,7 +91,7 @@ HASHES = {"web": "w", "db": "d", "migrate": "m"}
 
 def _migrate(state: str = "exited", **more: object) -> Container:
     given: dict[str, object] = {"id": "c9", "service": "migrate", "config_hash": "m", "started_in_this_run": True}
-    return Container(state=state, **(given | more))  # type: ignore[arg-type]
+    return Container(state=state, **(given | more))
 
 
 def test_a_one_shot_service_that_has_ended_in_this_run_does_not_run_again() -> None:

@@ -18,7 +18,7 @@ def _look(expected: Expectation, *moments: tuple[float, list[Container]], settle
 
 
 def _web(state: str = "running", **more: object) -> Container:
-    return Container(id="c1", service="web", state=state, **more)  # type: ignore[arg-type]
+    return Container(id="c1", service="web", state=state, **more)
 
 
 WEB = Expectation("web")

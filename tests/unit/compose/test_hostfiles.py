@@ -24,7 +24,7 @@ IMAGE_ID = "sha256:" + "b" * 64
 def _override(revision: Revision = REVISION, **more: object) -> dict[str, object]:
     project = revision.parse("/srv/shop").project
     given = {"secrets": revision.secrets, "versions": revision.secrets, "files": revision.files}
-    text = overrides.render(project, folder="/srv/shop", **(given | more))  # type: ignore[arg-type]
+    text = overrides.render(project, folder="/srv/shop", **(given | more))
     found = yaml.safe_load(text) if text else {}
     assert isinstance(found, dict)
     return found

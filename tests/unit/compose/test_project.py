@@ -29,7 +29,7 @@ secrets: {key: {file: ./key.txt}}
 
 
 def _errors(text: str, **more: object) -> list[str]:
-    return [str(problem) for problem in parse(text, **more).errors]  # type: ignore[arg-type]
+    return [str(problem) for problem in parse(text, **more).errors]
 
 
 def test_a_project_is_read_whole() -> None:

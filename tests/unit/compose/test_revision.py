@@ -26,7 +26,7 @@ def _revision(compose: str = BASE, **more: object) -> Revision:
         "secrets": {"DB_PASSWORD": "v1", "key": "v1"},
         "files": {"conf/nginx.conf": "aa", "web.env": "bb", "README": "cc"},
     }
-    return Revision("shop", compose, **(given | more))  # type: ignore[arg-type]
+    return Revision("shop", compose, **(given | more))
 
 
 def _reasons(new: Revision, old: Revision | None = None) -> dict[str, tuple[Change, tuple[str, ...]]]:

@@ -21,7 +21,7 @@ def route(path: str, **changes: object) -> rest.RegisterRoute:
         "hostname": "shop.example.com", "cluster_uuid": "c", "namespace": "ingress-nginx", "service_port": 80,
         "service_name": "ingress-nginx-controller", "ingress_name": "shop", "path_type": "Prefix", "tls": True,
     }  # fmt: skip
-    return rest.RegisterRoute(path=path, **{**fields, **changes})  # type: ignore[arg-type]
+    return rest.RegisterRoute(path=path, **{**fields, **changes})
 
 
 def paths(book: claims.Book) -> list[str]:
@@ -94,7 +94,7 @@ def test_a_full_list_replaces_everything() -> None:
 
 
 def ws(action: str, **fields: object) -> messages.IngressRoutes:
-    entry = messages.IngressRoute(host="a.example.com", service="web", namespace="default", port=80, **fields)  # type: ignore[arg-type]
+    entry = messages.IngressRoute(host="a.example.com", service="web", namespace="default", port=80, **fields)
     return messages.IngressRoutes(action=action, cluster_uuid="c", routes=(entry,))
 
 

@@ -12,6 +12,7 @@ from towline.aio.tasks import TaskOwner
 from towline.control.protocols.pipeops import channel as timers
 from towline.control.protocols.pipeops import connection as limits
 from towline.control.protocols.pipeops.connection import Connection
+from towline.control.protocols.pipeops.requests import MAX_BINARY_BYTES
 from towline.tunnel.errors import Closed, TunnelClosed
 from towline.wire import pipeops
 
@@ -132,7 +133,7 @@ async def test_an_agent_that_does_not_read_is_dropped(bench: Bench) -> None:
 
 
 async def test_a_binary_message_over_the_limit_ends_the_connection(bench: Bench) -> None:
-    bench.connection.binary_arrived(memoryview(bytes(limits.MAX_BINARY_BYTES + 1)))
+    bench.connection.binary_arrived(memoryview(bytes(MAX_BINARY_BYTES + 1)))
     assert bench.line.closed is not None
     assert bench.line.closed.code == 1009
 

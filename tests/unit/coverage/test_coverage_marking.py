@@ -62,7 +62,7 @@ def marks(monkeypatch: pytest.MonkeyPatch) -> Iterator[bytearray]:
     """Where marks go: to nothing that this run of tests measures itself."""
     found = bytearray(len(marking.lines_of(SOURCE)))
     store = types.SimpleNamespace(marks_of=lambda module: found)
-    monkeypatch.setitem(sys.modules, "sitecustomize", store)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "sitecustomize", store)
     yield found
 
 

@@ -291,7 +291,7 @@ async def test_next_head_has_to_arrive_in_time_once_it_has_begun() -> None:
 
 async def test_connector_that_fails_unexpectedly_costs_one_connection() -> None:
     edge = MemoryEdge()
-    edge.target.connect = None  # type: ignore[method-assign, assignment]  # a connector with a bug
+    edge.target.connect = None  # a connector with a bug
     edge.send(GET)
     assert edge.transport.is_aborted
     edge.leave()

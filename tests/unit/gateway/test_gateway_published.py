@@ -258,7 +258,7 @@ async def test_route_that_wants_a_sign_in_stays_closed_where_nobody_can(edge: Ed
 
 
 def balanced(edge: Edge, *errors: Exception | None, **options: Any) -> list[MemoryTarget]:
-    targets = [MemoryTarget(error=error) for error in errors]  # type: ignore[arg-type]
+    targets = [MemoryTarget(error=error) for error in errors]
     connector = Balanced([Member(f"m{number}", target) for number, target in enumerate(targets)])
     edge.route_to = ToTarget("app", connector, options=parse_options(options), id="rte_1")
     return targets

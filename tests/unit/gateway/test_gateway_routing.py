@@ -48,7 +48,7 @@ def kept(entries: list[RouteEntry]) -> list[RouteEntry]:
 
 claims = st.tuples(st.sampled_from(HOSTS), st.sampled_from(PATHS), st.sampled_from(["exact", "prefix"]))
 tables = st.lists(claims, max_size=12).map(
-    lambda found: [entry(f"r{number}", *claim) for number, claim in enumerate(found)]  # type: ignore[arg-type]
+    lambda found: [entry(f"r{number}", *claim) for number, claim in enumerate(found)]
 )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from towline.kube import last_words as spdy
 from towline.kube.last_words import CommandWitness
+from towline.kube.spdy import DICTIONARY, SYN_STREAM
 
 STATUS = b'{"status":"Success"}'
 
@@ -23,7 +24,7 @@ def opening(stream: int, kind: str, packer: zlib._Compress) -> bytes:
     for name, value in pairs:
         block += struct.pack(">I", len(name)) + name + struct.pack(">I", len(value)) + value
     packed = packer.compress(block) + packer.flush(zlib.Z_SYNC_FLUSH)
-    return control(spdy.SYN_STREAM, struct.pack(">IIH", stream, 0, 0) + packed)
+    return control(SYN_STREAM, struct.pack(">IIH", stream, 0, 0) + packed)
 
 
 def control(kind: int, content: bytes, version: int = 3) -> bytes:
@@ -35,7 +36,7 @@ def frame(stream: int, content: bytes, flags: int = 0) -> bytes:
 
 
 def of_client(first: str = "error") -> bytes:
-    packer = zlib.compressobj(zdict=spdy.DICTIONARY)
+    packer = zlib.compressobj(zdict=DICTIONARY)
     return b"".join(opening(1 + 2 * at, kind, packer) for at, kind in enumerate((first, "stdin", "stdout")))
 
 

@@ -30,7 +30,7 @@ def found(*containers: dict[str, object], now: float = NOW, metadata: object = N
 
 
 def trouble(*containers: dict[str, object], **more: object) -> str:
-    return found(*containers, **more).words  # type: ignore[arg-type]
+    return found(*containers, **more).words
 
 
 RUNNING = {"running": {"startedAt": SINCE}}

@@ -10,7 +10,7 @@ from towline.aio.streams import Broken, ByteStream, EndedThere, pump
 from towline.aio.tasks import TaskOwner
 from towline.tunnel.errors import TargetRefused, TunnelClosed
 from towline.tunnel.mux import EAGER_WRITES
-from towline.tunnel.transport import LINGER_TIMEOUT
+from towline.tunnel.transport import LINGER_TIMEOUT, StreamTransport
 from towline.wire import streams, yamux_frames
 from towline.wire.yamux_frames import INITIAL_WINDOW_BYTES
 
@@ -68,8 +68,13 @@ async def test_opened_stream_is_a_byte_stream_with_the_agents_answer():
 
 async def test_agent_sees_the_target_that_was_asked_for():
     seen = []
+
+    def serve(incoming):
+        seen.append(incoming.target)
+        incoming.accept(Recorder)
+
     async with memory_tunnel() as pair:
-        pair.agent.on_stream = lambda incoming: (seen.append(incoming.target), incoming.accept(Recorder))
+        pair.agent.on_stream = serve
         await pair.server.open_stream(streams.Exec(container="web", argv=("sh",), tty=True))
     assert seen == [streams.Exec(container="web", argv=("sh",), tty=True)]
 
@@ -80,7 +85,7 @@ async def test_first_bytes_travel_in_the_message_of_the_header():
         pair.server.create_stream(TARGET, Recorder, b"GET / HTTP/1.1")
         await settle()
         assert accepted[0].data == b"GET / HTTP/1.1"
-        assert len([data for kind, data in pair.server.channel.sent if kind == "binary"]) == 1
+        assert len([data for kind, data in pair.server_channel.sent if kind == "binary"]) == 1
 
 
 async def test_refused_target_says_code_and_reason():
@@ -225,7 +230,7 @@ async def test_much_that_is_written_in_one_turn_is_on_its_way_before_the_turn_en
         accepted = accepting(pair)
         streams_there = [await pair.server.open_stream(TARGET) for _ in range(EAGER_WRITES)]
         await settle()
-        sent = pair.agent.channel.sent
+        sent = pair.agent_channel.sent
         before = len(sent)
         for one in accepted[:-1]:
             one.transport.write(b"a short answer")
@@ -245,8 +250,8 @@ async def test_stalled_reader_costs_one_window():
         pair.agent.mux.yamux.write(pair.agent.mux.yamux.streams[0], b"x" * 1_000_000)
         pair.agent.mux.schedule()
         await settle()
-        held = stream.transport._held
-        assert sum(map(len, held)) == INITIAL_WINDOW_BYTES - ANSWER_BYTES
+        assert isinstance(stream.transport, StreamTransport)
+        assert sum(map(len, stream.transport._held)) == INITIAL_WINDOW_BYTES - ANSWER_BYTES
 
 
 async def test_abort_is_seen_as_reset():
@@ -379,7 +384,7 @@ async def test_first_bytes_of_the_agent_travel_behind_its_answer():
         pair.server.create_stream(TARGET, lambda: recorder)
         await settle()
         assert recorder.data == b"220 ready"
-        assert len([data for kind, data in pair.agent.channel.sent if kind == "binary"]) == 1
+        assert len([data for kind, data in pair.agent_channel.sent if kind == "binary"]) == 1
 
 
 def raw_stream(pair, answers):
@@ -447,12 +452,12 @@ async def test_stream_data_goes_on_when_the_line_has_room_again():
     async with memory_tunnel() as pair:
         accepted = accepting(pair)
         stream = await pair.server.open_stream(TARGET)
-        pair.server.channel._room_bytes = 1_000
-        pair.server.channel.hold()
+        pair.server_channel._room_bytes = 1_000
+        pair.server_channel.hold()
         stream.transport.write(b"x" * 120_000)
         await settle()
         assert pair.server.channel.paused
         assert stream.transport.get_write_buffer_size() > 0
-        pair.server.channel.release()
+        pair.server_channel.release()
         await settle()
         assert len(accepted[0].data) == 120_000

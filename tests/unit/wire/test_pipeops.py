@@ -1,6 +1,7 @@
 """Messages of the PipeOps WebSocket: recordings word for word, and input spelt as Go programs take it."""
 
 import json
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from tests.support.pipeops_traces import agent_texts, server_messages
 from towline.wire import pipeops
 from towline.wire import pipeops_messages as messages
 
-HEARTBEAT = {
+M = TypeVar("M", bound=messages.Message)
+
+HEARTBEAT: dict[str, Any] = {
     "agent_id": "a",
     "cluster_id": "c",
     "metadata": {
@@ -32,6 +35,12 @@ def text(**envelope: object) -> bytes:
     return json.dumps(envelope).encode()
 
 
+def decoded(kind: type[M], raw: bytes) -> M:
+    message = pipeops.decode(raw).message
+    assert isinstance(message, kind)
+    return message
+
+
 @pytest.mark.parametrize("raw", list(agent_texts("pipeops-ws")), ids=lambda raw: json.loads(raw)["type"])
 def test_a_recorded_message_of_the_agent_is_written_again_word_for_word(raw):
     envelope = pipeops.decode(raw)
@@ -51,26 +60,27 @@ def test_a_recorded_message_of_the_control_plane_keeps_its_meaning(message):
 
 def test_numbers_may_come_as_floats():
     heartbeat = {**HEARTBEAT, "metadata": {**HEARTBEAT["metadata"], "k8s_pods": 7.0}}
-    assert pipeops.decode(text(type="heartbeat", payload=heartbeat)).message.metadata.k8s_pods == 7
+    assert decoded(messages.Heartbeat, text(type="heartbeat", payload=heartbeat)).metadata.k8s_pods == 7
 
 
 def test_case_of_keys_does_not_matter():
     shouted = text(TYPE="heartbeat", Request_ID="r", Payload={key.upper(): value for key, value in HEARTBEAT.items()})
     envelope = pipeops.decode(shouted)
-    assert (envelope.request_id, envelope.message.agent_id) == ("r", "a")
+    assert envelope.request_id == "r"
+    assert decoded(messages.Heartbeat, shouted).agent_id == "a"
 
 
 def test_an_exact_key_wins_over_one_in_another_case():
-    assert pipeops.decode(b'{"type":"error","payload":{"error":"yes","ERROR":"no"}}').message.error == "yes"
-    assert pipeops.decode(b'{"type":"error","payload":{"ERROR":"no","error":"yes"}}').message.error == "yes"
+    assert decoded(messages.Error, b'{"type":"error","payload":{"error":"yes","ERROR":"no"}}').error == "yes"
+    assert decoded(messages.Error, b'{"type":"error","payload":{"ERROR":"no","error":"yes"}}').error == "yes"
 
 
 def test_unknown_keys_are_dropped():
-    assert pipeops.decode(text(type="error", payload={"error": "e", "more": [1]}, extra=1)).message.error == "e"
+    assert decoded(messages.Error, text(type="error", payload={"error": "e", "more": [1]}, extra=1)).error == "e"
 
 
 def test_nulls_and_absent_fields_are_zero_values():
-    message = pipeops.decode(text(type="heartbeat", payload={"agent_id": None, "metadata": None})).message
+    message = decoded(messages.Heartbeat, text(type="heartbeat", payload={"agent_id": None, "metadata": None}))
     assert (message.agent_id, message.metadata.k8s_nodes, message.status) == ("", 0, "")
 
 
@@ -81,8 +91,9 @@ def test_a_payload_may_be_left_out(payload):
 
 
 def test_values_of_text_maps_may_be_numbers():
-    register = pipeops.decode(text(type="register", payload={"labels": {"a": 1.0, "b": True, "c": None, "d": "x"}}))
-    assert register.message.labels == {"a": "1", "b": "true", "d": "x"}
+    payload = {"labels": {"a": 1.0, "b": True, "c": None, "d": "x"}}
+    register = decoded(messages.Register, text(type="register", payload=payload))
+    assert register.labels == {"a": "1", "b": "true", "d": "x"}
 
 
 @pytest.mark.parametrize("stamp", ["", 12, "yesterday", "2026-11-21T06:24:26"])
@@ -108,11 +119,12 @@ def test_short_names_of_websocket_messages_are_understood(old, new):
 
 @pytest.mark.parametrize("key", ["is_websocket", "isWebSocket"])
 def test_both_spellings_of_the_websocket_flag_are_understood(key):
-    assert pipeops.decode(text(type="proxy_request", payload={key: True})).message.is_websocket
+    assert decoded(messages.ProxyRequest, text(type="proxy_request", payload={key: True})).is_websocket
 
 
 def test_headers_may_be_texts_or_lists():
-    request = pipeops.decode(text(type="proxy_request", payload={"headers": {"A": "x", "B": ["y", "z"]}})).message
+    payload = {"headers": {"A": "x", "B": ["y", "z"]}}
+    request = decoded(messages.ProxyRequest, text(type="proxy_request", payload=payload))
     assert request.headers == {"A": "x", "B": ("y", "z")}
 
 

@@ -49,8 +49,8 @@ def test_a_name_over_the_limit_is_refused_before_it_is_there():
 
 
 def test_another_protocol_than_udp_is_tcp():
-    header, _ = frames.split_stream_header(b"\x01\x09" + RECORDED_HEADER[2:])
-    assert header.protocol == frames.TCP
+    found = frames.split_stream_header(b"\x01\x09" + RECORDED_HEADER[2:])
+    assert found is not None and found[0].protocol == frames.TCP
 
 
 def test_a_recorded_binary_answer_begins_as_told():

@@ -5,23 +5,27 @@ import os
 import random
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.support.pipeops_fuzz import BODIES, FRAMES, TEXTS, mutated
 
 from towline.wire import lenient, pipeops, pipeops_frames, pipeops_routes
+from towline.wire import pipeops_messages as messages
 
 SOAK_SECONDS = float(os.environ.get("TOWLINE_SOAK_SECONDS", "1800"))
 SEED = 20261122
 SHORT_ROUNDS = 3_000
-READERS = [pipeops_routes.REGISTER_ROUTE, pipeops_routes.SYNC_INGRESSES, pipeops_routes.SYNC_TUNNELS]
+READERS: list[lenient.Reader[Any]] = [
+    pipeops_routes.REGISTER_ROUTE, pipeops_routes.SYNC_INGRESSES, pipeops_routes.SYNC_TUNNELS,
+]  # fmt: skip
 
 
 def read_text(data: bytes) -> None:
     for is_agent in (False, True):
         with contextlib.suppress(pipeops.BadMessage):
             message = pipeops.decode(data, is_agent=is_agent).message
-            if not isinstance(message, pipeops.Unknown):
+            if not isinstance(message, messages.Unknown):
                 assert pipeops.decode(pipeops.encode(message)).message == message
 
 

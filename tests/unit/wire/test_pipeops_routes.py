@@ -1,6 +1,7 @@
 """REST bodies of PipeOps WebSocket agents: the recorded ones, and any others."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from tests.support.pipeops_traces import recorded
 from towline.wire import lenient
 from towline.wire import pipeops_routes as routes
 
-READERS = [routes.REGISTER_ROUTE, routes.UNREGISTER_ROUTE, routes.SYNC_INGRESSES, routes.TUNNEL, routes.SYNC_TUNNELS]
+READERS: list[lenient.Reader[Any]] = [
+    routes.REGISTER_ROUTE, routes.UNREGISTER_ROUTE, routes.SYNC_INGRESSES, routes.TUNNEL, routes.SYNC_TUNNELS,
+]  # fmt: skip
 
 
 def bodies(path: str) -> list[str]:

@@ -49,7 +49,9 @@ def test_a_claim_that_says_little_is_short():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_target_of_a_stream_comes_out_as_it_went_in(target):
-    body, end = streams.split_header(streams.encode_header(target))
+    header = streams.split_header(streams.encode_header(target))
+    assert header is not None
+    body, end = header
     assert streams.decode_target(body) == target
     assert end == len(body) + 4
 

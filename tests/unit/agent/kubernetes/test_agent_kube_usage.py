@@ -154,7 +154,7 @@ def applied(messages: list[link.KubeUsage]) -> dict[str, int]:
 
 async def test_only_what_changed_is_told_after_the_first_sample() -> None:
     teller, session = UsageTeller(), Session()
-    teller.connected(session)  # type: ignore[arg-type]
+    teller.connected(session)
     for one in (reading(a=1, b=2), reading(a=1, b=2.5), reading(b=2.5, c=1)):
         await teller.tell(one)
     first, second, third = session.sent
@@ -165,13 +165,13 @@ async def test_only_what_changed_is_told_after_the_first_sample() -> None:
 
 async def test_a_link_that_broke_or_is_new_hears_everything_again() -> None:
     teller, session = UsageTeller(), Session()
-    teller.connected(session)  # type: ignore[arg-type]
+    teller.connected(session)
     await teller.tell(reading(a=1))
     session.broken = True
     await teller.tell(reading(a=2))
     session.broken = False
     await teller.tell(reading(a=2))
-    teller.connected(session)  # type: ignore[arg-type]
+    teller.connected(session)
     await teller.tell(reading(a=2))
     assert [(one.full, one.sequence) for one in session.sent] == [(True, 1), (True, 3), (True, 1)]
 
@@ -179,7 +179,7 @@ async def test_a_link_that_broke_or_is_new_hears_everything_again() -> None:
 async def test_without_a_link_nothing_is_kept() -> None:
     teller, session = UsageTeller(), Session()
     await teller.tell(reading(a=1))
-    teller.connected(session)  # type: ignore[arg-type]
+    teller.connected(session)
     assert session.sent == []
 
 

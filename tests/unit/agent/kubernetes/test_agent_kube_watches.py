@@ -314,7 +314,7 @@ async def test_watches_that_end_at_once_are_not_hammered() -> None:
 async def test_a_watch_that_ends_in_time_is_followed_by_the_next_on_the_same_connection() -> None:
     async with Run(page([]), watch(bookmark("20"), end="clean"), watch()) as run:
         watches_lasted = run.clock.monotonic
-        run.clock.monotonic = lambda: watches_lasted() + 10 * len(run.server.requests)  # type: ignore[method-assign]
+        run.clock.monotonic = lambda: watches_lasted() + 10 * len(run.server.requests)
         await run.until_held()
         assert run.server.dials == 1
         assert "resourceVersion=20&" in run.queries[2]

@@ -93,11 +93,11 @@ async def test_a_pod_that_loses_the_race_reads_what_the_winner_made(vault: Vault
     plain = vault.read
 
     async def too_early() -> Content | None:
-        vault.read = plain  # type: ignore[method-assign]
+        vault.read = plain
         await pod(vault, tmp_path, "first").adopt()
         return None
 
-    vault.read = too_early  # type: ignore[method-assign]
+    vault.read = too_early
     assert not await second.adopt()
     assert (tmp_path / "second" / "joining.json").read_bytes() == (vault.data or {})[JOINING]
 

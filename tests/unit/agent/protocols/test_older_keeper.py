@@ -48,7 +48,7 @@ async def pauses(error: Exception, most: int, draw: float = 1.0) -> list[float]:
 
     keeper = Keeper(
         hold, server="s", changed=lambda up, why: None, draw=lambda: draw,
-        backoff=Backoff(clock=clock, draw=lambda: draw), clock=clock,  # type: ignore[arg-type]
+        backoff=Backoff(clock=clock, draw=lambda: draw), clock=clock,
     )  # fmt: skip
     with pytest.raises(Enough):
         await keeper.run()
@@ -83,7 +83,7 @@ async def test_a_connection_that_lasted_begins_the_pauses_anew() -> None:
 
     keeper = Keeper(
         hold, server="s", changed=lambda up, why: turns.append((up, why)),
-        backoff=Backoff(clock=clock, draw=lambda: 1.0), clock=clock,  # type: ignore[arg-type]
+        backoff=Backoff(clock=clock, draw=lambda: 1.0), clock=clock,
     )  # fmt: skip
     with pytest.raises(Enough):
         await keeper.run()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from towline.control.deployments.outcomes import JobEnd, Outcome, conclude_deploy, previous_good
+from towline.control.deployments.outcomes import Outcome, conclude_deploy, previous_good
+from towline.control.jobs.work import JobEnd
 
 
 def test_a_good_deploy_records_the_images_it_runs() -> None:

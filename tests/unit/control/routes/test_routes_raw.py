@@ -69,16 +69,16 @@ async def test_port_stays_with_the_route_that_has_it_and_the_other_one_is_a_conf
     for late in (second, entry("a", "a.example.net", tcp_port=5432)):
         registry.table.put(late)
         registry.table.put(entry("b", "b.example.net", tcp_port=5432, idle_timeout=5.0))  # as when it is edited
-        assert cast(ToTarget, raw._wanted()[1][5432]).name == "b"
+        assert raw._wanted()[1][5432].name == "b"
     assert registry.lost_ports.keys() == {"rte_a", "rte_c"}
     assert registry.lost_ports["rte_a"].reason([""]) == "the route b has port 5432 already; first come stays"
     assert "route b" not in registry.lost_ports["rte_a"].reason(["clu_other"])
     registry.table.remove("rte_b")
-    assert cast(ToTarget, raw._wanted()[1][5432]).name == "a"
+    assert raw._wanted()[1][5432].name == "a"
     assert registry.lost_ports.keys() == {"rte_c"}
 
 
 async def test_port_goes_to_the_oldest_route_after_a_restart() -> None:
     registry = registry_of(entry("z", "z.example.net", tcp_port=5432), entry("a", "a.example.net", tcp_port=5432))
     raw = RawRoutes(registry, Bus(), Usual(), range(5432, 5433))
-    assert cast(ToTarget, raw._wanted()[1][5432]).name == "a"
+    assert raw._wanted()[1][5432].name == "a"

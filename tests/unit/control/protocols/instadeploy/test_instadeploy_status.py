@@ -111,7 +111,7 @@ def _watch(text: str = FILE) -> watching.Watch:
 
 
 def _up(seconds: float, **changes: object) -> Row:
-    return Row("x-web-1", "web", **{"state": "running", "uptime": seconds, **changes})  # type: ignore[arg-type]
+    return Row("x-web-1", "web", **{"state": "running", "uptime": seconds, **changes})
 
 
 def test_a_service_is_healthy_once_it_ran_for_the_settle_time() -> None:

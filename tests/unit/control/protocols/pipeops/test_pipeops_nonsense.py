@@ -13,7 +13,7 @@ from tests.support.pipeops_fuzz import FRAMES, TEXTS, mutated
 
 from towline.aio.tasks import TaskOwner
 from towline.control.protocols.pipeops import connection as limits
-from towline.control.protocols.pipeops.requests import MAX_WAITING
+from towline.control.protocols.pipeops.requests import MAX_BINARY_BYTES, MAX_WAITING
 from towline.tunnel.errors import Closed
 from towline.wire import pipeops
 from towline.wire import pipeops_messages as messages
@@ -66,7 +66,7 @@ async def talk(generator: random.Random) -> None:
         await hear(bench, generator)
         assert len(connection.requests) <= MAX_WAITING
         assert len(connection._outbox) <= limits.MAX_OUTBOX + 1
-        assert len(connection._binary) <= limits.MAX_BINARY_BYTES
+        assert len(connection._binary) <= MAX_BINARY_BYTES
         assert len(connection._introductions) <= limits.MAX_INTRODUCTIONS + 1
         bench.line.said.clear()
         bench.line.bytes.clear()
@@ -107,7 +107,7 @@ async def hear(bench: pipeops_bench.Bench, generator: random.Random) -> None:
 def begin(requests: object, generator: random.Random) -> None:
     """Ask for something, in one of the two ways."""
     bench = fallback_line.Bench()
-    bench.agent.requests = requests  # type: ignore[assignment]
+    bench.agent.requests = requests
     ask(bench.line(), generator)
 
 

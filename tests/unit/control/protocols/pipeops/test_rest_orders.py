@@ -15,7 +15,7 @@ from towline.wire import pipeops_rest as rest
 def job(program: orders.Program, *arguments: str, **more: str) -> link.Job:
     order = orders.Command(
         project=more.pop("project", ""), program=program, arguments=arguments, user="towline:a", **more
-    )  # type: ignore[arg-type]
+    )
     return link.Job(job_id="job_1", kind="command.run", fence=3, attempt=1, timeout=60, payload=orders.encode(order))
 
 
@@ -98,7 +98,7 @@ def test_no_message_of_a_long_output_is_longer_than_the_link_takes() -> None:
 
 def test_a_lease_that_is_over_ends_what_writes_and_repeats_what_reads() -> None:
     def over(state: CommandState = CommandState.HANDED, **more: object) -> Ending | None:
-        return after_lease(state, **({"reads": True, "handed": 1, "cancelling": False} | more))  # type: ignore[arg-type]
+        return after_lease(state, **({"reads": True, "handed": 1, "cancelling": False} | more))
 
     assert over() is None
     assert over(handed=MOST_HANDED) is not None
