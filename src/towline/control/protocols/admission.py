@@ -212,19 +212,19 @@ class Compat:
         return outcomes
 
     async def _admit_alone(self, known: Recognised, caller: Caller) -> Admitted | Refusal:
-        for attempt in (1, 2):
-            try:
-                async with self._db.begin() as tx:
-                    moment = await tx.now()
-                    row = await self._found(tx, known, caller)
-                    if row is None:
-                        row = await self._made(tx, await tx.get_one(CompatToken, known.token_id), caller, moment)
-                    names = await clusters.names(tx, {row.cluster_id or ""})
-                    return await self._claim(tx, row, caller, moment, names)
-            except IntegrityError:  # another connection of the same agent made it a moment ago
-                if attempt == 2:
-                    raise
-        raise AssertionError("the second attempt returns or raises")
+        try:
+            return await self._find_or_make(known, caller)
+        except IntegrityError:  # another connection of the same agent made it a moment ago
+            return await self._find_or_make(known, caller)
+
+    async def _find_or_make(self, known: Recognised, caller: Caller) -> Admitted | Refusal:
+        async with self._db.begin() as tx:
+            moment = await tx.now()
+            row = await self._found(tx, known, caller)
+            if row is None:
+                row = await self._made(tx, await tx.get_one(CompatToken, known.token_id), caller, moment)
+            names = await clusters.names(tx, {row.cluster_id or ""})
+            return await self._claim(tx, row, caller, moment, names)
 
     async def _claim(
         self, tx: Transaction, row: Agent, caller: Caller, moment: datetime, names: Mapping[str, str]
