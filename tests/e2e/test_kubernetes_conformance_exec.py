@@ -9,17 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from tests.support import commands, javascript
+from tests.support import javascript
 from tests.support import kubernetes_objects as objects
-from tests.support.commands import Terminal
 from tests.support.exec_socket import ExecSocket
-from tests.support.kubectl import Client, Going
+from tests.support.kubectl import Going
+from tests.support.kubectl_streams import a_shell_ends_with_its_code, a_shell_follows_its_terminal, digests, terminal
 from tests.support.kubernetes_stack import Stack, User
 from tests.testbed.kubectl import VERSIONS
 
@@ -57,12 +53,6 @@ def idle(home: str, ada: User) -> Iterator[tuple[float, list[Going]]]:
         yield time.monotonic(), [old, new]
 
 
-def terminal(client: Client, *words: str) -> AbstractContextManager[Terminal]:
-    """Run kubectl on a terminal of its own."""
-    place: Any = SimpleNamespace(environment=client.environment, folder=client.home)
-    return commands.terminal(place, *client.command(*words), columns=100, rows=30)
-
-
 # 26, 29
 @pytest.mark.parametrize("version", VERSIONS)
 def test_output_errors_and_exit_codes_come_apart(version: str, idle: object, home: str, ada: User) -> None:
@@ -87,18 +77,12 @@ def test_fifty_megabytes_go_in_and_come_back(version: str, home: str, ada: User)
 @pytest.mark.parametrize("version", VERSIONS)
 def test_shell_on_a_terminal_has_its_size_and_its_keys(version: str, home: str, ada: User) -> None:
     with terminal(ada.client(version), "-n", home, "exec", "-it", "shell", "--", "sh") as screen:
-        screen.shows("# ")
-        screen.type("stty size\n")
-        screen.shows("30 100")
-        screen.resize(120, 40)
-        screen.type("sleep 0.3; stty size\n")
-        screen.shows("40 120")
+        a_shell_follows_its_terminal(screen)
         screen.type("stty raw -echo; echo go$((1+1)); head -c 2 | od -An -tx1; stty sane\n")
         screen.shows("go2")
         screen.type("\x03\x1a")  # Ctrl-C and Ctrl-Z go there as they are
         screen.shows("03 1a")
-        screen.type("exit 5\n")
-        assert screen.wait() == 5
+        a_shell_ends_with_its_code(screen)
 
 
 # 33
@@ -147,11 +131,6 @@ def test_copies_arrive_whole_whatever_their_names(version: str, home: str, ada: 
     client.succeed("-n", home, "cp", "tree", f"shell:/tmp/{version}", timeout=60)
     client.succeed("-n", home, "cp", "--retries=3", f"shell:/tmp/{version}", "back", timeout=60)
     assert digests(client.home / "back") == digests(tree)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 # 35

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import ssl
 import threading
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.support import kubernetes_objects as objects
-from tests.support.kubectl import Client, Going
+from tests.support.kubectl_streams import Forward
 from tests.support.kubernetes_stack import CLUSTER, Stack, User
 from tests.testbed.kubectl import VERSIONS
 from tests.testbed.kubernetes.configuration import NODE_NAME
@@ -21,6 +20,7 @@ from tests.testbed.kubernetes.configuration import NODE_NAME
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(180)]
 
 MEBIBYTE = 1024 * 1024
+POD = "ports"
 BOTH = ("1.28", "1.37")  # SPDY alone, and SPDY inside a WebSocket
 QUIET_SECONDS = 20.0
 SERVES = """\
@@ -50,53 +50,11 @@ def home(stack: Stack) -> Iterator[str]:
         yield name
 
 
-class Forward:
-    """`kubectl port-forward` to ports of the pod, each on a free local one."""
-
-    def __init__(self, client: Client, namespace: str, *ports: int) -> None:
-        self.going: Going = client.going("-n", namespace, "port-forward", "pod/ports", *(f":{port}" for port in ports))
-        self.local: dict[int, int] = {}
-
-    def __enter__(self) -> Forward:
-        self.going.__enter__()
-        while not self.local or not self._is_complete():
-            _, line = self.going.line("Forwarding from 127.0.0.1")
-            found = re.search(r"127\.0\.0\.1:(\d+) -> (\d+)", line)
-            assert found, line
-            self.local[int(found[2])] = int(found[1])
-        return self
-
-    def _is_complete(self) -> bool:
-        wanted = sum(word.startswith(":") for word in self.going.argv)
-        return len(self.local) == wanted
-
-    def __exit__(self, *_: object) -> None:
-        self.going.__exit__()
-
-    def connect(self, port: int) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.local[port]), timeout=30)
-
-    def echo(self, port: int, data: bytes) -> bytes:
-        """Send everything, end our side, and read what comes until the other side ends."""
-        with self.connect(port) as sock, ThreadPoolExecutor(1) as thread:
-
-            def send() -> None:
-                sock.sendall(data)
-                sock.shutdown(socket.SHUT_WR)
-
-            sending = thread.submit(send)
-            pieces = []
-            while piece := sock.recv(65536):
-                pieces.append(piece)
-            sending.result()
-        return b"".join(pieces)
-
-
 # 40: begins first, is looked at last
 @pytest.fixture(scope="module")
 def idle(home: str, ada: User) -> Iterator[list[tuple[float, Forward, socket.socket]]]:
     """A forward with a connection on which nothing happens, for each transport."""
-    with Forward(ada.client(BOTH[0]), home, 7000) as old, Forward(ada.client(BOTH[1]), home, 7000) as new:
+    with Forward(ada.client(BOTH[0]), home, POD, 7000) as old, Forward(ada.client(BOTH[1]), home, POD, 7000) as new:
         made = [(time.monotonic(), each, each.connect(7000)) for each in (old, new)]
         yield made
         for _, _, sock in made:
@@ -109,7 +67,7 @@ def test_connections_to_two_ports_carry_bytes_and_ends_both_ways(
     version: str, idle: object, home: str, ada: User
 ) -> None:
     data = os.urandom(MEBIBYTE) * 20
-    with Forward(ada.client(version), home, 7000, 7001) as forward, ThreadPoolExecutor(3) as threads:
+    with Forward(ada.client(version), home, POD, 7000, 7001) as forward, ThreadPoolExecutor(3) as threads:
         sent = [(7000, b"small"), (7001, b"other"), (7000, data)]
         back = list(threads.map(lambda each: forward.echo(*each), sent))
     assert [len(each) for each in back] == [len(each) for _, each in sent]
@@ -123,7 +81,7 @@ def test_dead_port_is_told_and_what_follows_is_as_without_towline(
 ) -> None:
     outcomes = []
     for client in (ada.client(version), stack.direct(version=version)):
-        with Forward(client, home, 7000, 7009) as forward:
+        with Forward(client, home, POD, 7000, 7009) as forward:
             with forward.connect(7009) as sock:
                 sock.sendall(b"x")
                 assert read_all(sock) == b""

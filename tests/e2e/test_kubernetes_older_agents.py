@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support import commands
 from tests.support import kubernetes_objects as objects
 from tests.support.agent_host import containers_of, remove_project
 from tests.support.compose_files import COLOURED_WEB as WEB
 from tests.support.gateway import DnsThread
 from tests.support.kubectl import Going
+from tests.support.kubectl_streams import (
+    Forward,
+    a_shell_ends_with_its_code,
+    a_shell_follows_its_terminal,
+    digests,
+    terminal,
+)
 from tests.support.kubernetes_stack import User
 from tests.support.older_stack import DEPLOYS, REST, OlderStack
 from tests.support.product import wait_for
@@ -94,18 +96,9 @@ def test_a_watch_and_a_log_show_what_happens(
 def test_a_shell_on_a_terminal_has_its_size_its_keys_and_its_end(
     version: str, home: str, older: OlderStack, olga: User
 ) -> None:
-    client = older.through(olga, version)
-    place: Any = SimpleNamespace(environment=client.environment, folder=client.home)
-    words = client.command("-n", home, "exec", "-it", "web", "--", "sh")
-    with commands.terminal(place, *words, columns=100, rows=30) as screen:
-        screen.shows("# ")
-        screen.type("stty size\n")
-        screen.shows("30 100")
-        screen.resize(120, 40)
-        screen.type("sleep 0.3; stty size\n")
-        screen.shows("40 120")
-        screen.type("exit 5\n")
-        assert screen.wait() == 5
+    with terminal(older.through(olga, version), "-n", home, "exec", "-it", "web", "--", "sh") as screen:
+        a_shell_follows_its_terminal(screen)
+        a_shell_ends_with_its_code(screen)
 
 
 @pytest.mark.parametrize("version", BOTH)
@@ -117,12 +110,7 @@ def test_files_are_copied_whole_both_ways(version: str, home: str, older: OlderS
     (tree / "big.bin").write_bytes(os.urandom(MEBIBYTE) * 10)
     client.succeed("-n", home, "cp", "tree", f"web:/tmp/{version}", timeout=60)
     client.succeed("-n", home, "cp", "--retries=3", f"web:/tmp/{version}", "back", timeout=60)
-    assert _digests(client.home / "back") == _digests(tree)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    assert digests(client.home / "back") == digests(tree)
 
 
 @pytest.mark.parametrize("version", BOTH)
@@ -130,30 +118,10 @@ def test_a_forwarded_port_carries_bytes_and_ends_both_ways(
     version: str, home: str, older: OlderStack, olga: User
 ) -> None:
     data = os.urandom(MEBIBYTE) * 5
-    with older.through(olga, version).going("-n", home, "port-forward", "pod/web", ":7000") as forward:
-        _, line = forward.line("Forwarding from 127.0.0.1")
-        found = re.search(r"127\.0\.0\.1:(\d+) -> 7000", line)
-        assert found, line
-        with ThreadPoolExecutor(2) as threads:
-            back = list(threads.map(lambda each: _echo(int(found[1]), each), (b"small", data)))
-    assert back[0] == b"small"
-    assert hashlib.sha256(back[1]).digest() == hashlib.sha256(data).digest()
-
-
-def _echo(port: int, data: bytes) -> bytes:
-    """Send everything, end our side, and read what comes until the other side ends."""
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, ThreadPoolExecutor(1) as thread:
-
-        def send() -> None:
-            sock.sendall(data)
-            sock.shutdown(socket.SHUT_WR)
-
-        sending = thread.submit(send)
-        pieces = []
-        while piece := sock.recv(65536):
-            pieces.append(piece)
-        sending.result()
-    return b"".join(pieces)
+    with Forward(older.through(olga, version), home, "web", 7000) as forward, ThreadPoolExecutor(2) as threads:
+        small, large = threads.map(lambda each: forward.echo(7000, each), (b"small", data))
+    assert small == b"small"
+    assert hashlib.sha256(large).digest() == hashlib.sha256(data).digest()
 
 
 def test_an_ingress_is_published_to_its_visitors_and_gone_with_it(

@@ -7,15 +7,20 @@ is the shipped command, with our own agent's code in the older one's place.
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from tests.support import differential
+from tests.support import kubernetes_objects as objects
 from tests.support.differential import Command, Sides
 from tests.support.differential_commands import GROUPS, READS, REFUSED, WRITES
 from tests.support.kube_agent import make_agent_account
+from tests.support.kubectl_streams import Forward, a_shell_ends_with_its_code, a_shell_follows_its_terminal, terminal
 from tests.support.kubernetes_stack import Stack, User
 from tests.support.pipeops_agent import agent
 from tests.support.pipeops_carrier import Carrier
@@ -25,6 +30,7 @@ from tests.testbed.kubectl import NEWEST
 pytestmark = [pytest.mark.kubernetes, pytest.mark.timeout(120)]
 
 OLDER = "older"
+MEBIBYTE = 1024 * 1024
 NAMESPACES = ("k8-older-a", "k8-older-b")
 DIFFERENT = ("/nowhere", "missing-program")
 """A path that the agent would take to the ingress controller; and a command that is not there, which the API server's
@@ -153,6 +159,24 @@ def test_a_file_goes_there_and_back(sides: Sides, tmp_path: Path) -> None:
     sides.through.succeed(*TALKER, "cp", str(tmp_path / "there"), "talker:/tmp/older-fallback", "-c", "main")
     sides.through.succeed(*TALKER, "cp", "talker:/tmp/older-fallback", str(tmp_path / "back"), "-c", "main")
     assert (tmp_path / "back").read_bytes() == content
+
+
+def test_a_shell_on_a_terminal_has_its_size_its_keys_and_its_end(sides: Sides) -> None:
+    with terminal(sides.through, *TALKER, "exec", "-it", "talker", "-c", "main", "--", "sh") as screen:
+        a_shell_follows_its_terminal(screen)
+        a_shell_ends_with_its_code(screen)
+
+
+def test_a_forwarded_port_carries_bytes_both_ways(stack: Stack, sides: Sides, pair: tuple[str, str]) -> None:
+    pod = objects.pod("echo", "nc", "-ll", "-p", "7000", "-e", "cat")
+    pod["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 7000}, "periodSeconds": 1}
+    objects.apply(stack.direct(), pair[0], pod)
+    objects.wait_for_pods(stack.direct(), pair[0], "pod/echo")
+    data = os.urandom(MEBIBYTE)
+    with Forward(sides.through, pair[0], "echo", 7000) as forward, ThreadPoolExecutor(2) as threads:
+        small, large = threads.map(lambda each: forward.echo(7000, each), (b"small", data))
+    assert small == b"small"
+    assert hashlib.sha256(large).digest() == hashlib.sha256(data).digest()
 
 
 def test_a_watch_goes_on_where_it_is_asked_again_and_ends_cleanly(sides: Sides, older: Carrier) -> None:

@@ -14,12 +14,10 @@ import json
 import ssl
 from typing import Any
 
+import aiohttp
 import httpx
-import websockets.asyncio.client as websockets
 from tests.support.pipeops_agent import BINARY, REGISTER, TEXT, Gone, PlayedAgent, heartbeat
 from tests.testbed.kubernetes.cluster import Cluster
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
-from websockets.typing import Subprotocol
 
 from towline.wire import pipeops_frames
 
@@ -147,17 +145,18 @@ class Carrier:
         protocol = asked.get("protocol", "")
         query = f"?{asked['query']}" if asked.get("query") else ""
         try:
-            async with websockets.connect(
-                f"wss://127.0.0.1:{self.cluster.api_port}{asked['path']}{query}", ssl=self._trust, compression=None,
-                subprotocols=[Subprotocol(protocol)] if protocol else None, proxy=None, ping_interval=None,
-                additional_headers=_lines(asked["headers"]),
-            ) as far:  # fmt: skip
+            async with (
+                aiohttp.ClientSession() as session,
+                session.ws_connect(
+                    f"wss://127.0.0.1:{self.cluster.api_port}{asked['path']}{query}", ssl=self._trust,
+                    protocols=[protocol] if protocol else [], headers=_lines(asked["headers"]), max_msg_size=0,
+                ) as far,
+            ):  # fmt: skip
                 self._spawn(self._feed(stream_id, far))
                 async for frame in far:
-                    await self._tell(stream_id, frame, in_channels=protocol.endswith("channel.k8s.io"))
-        except ConnectionClosed:
-            self.sockets[stream_id].put_nowait(None)  # it broke off
-        except (OSError, InvalidHandshake) as error:
+                    await self._tell(stream_id, frame.data, in_channels=protocol.endswith("channel.k8s.io"))
+                self.sockets[stream_id].put_nowait(None)
+        except (OSError, aiohttp.ClientError) as error:
             await self.played.say("proxy_error", {"error": str(error)}, request_id=stream_id)
         del self.sockets[stream_id]
         await self.played.say("proxy_websocket_close", {"stream_id": stream_id}, request_id=stream_id)
@@ -172,11 +171,11 @@ class Carrier:
         told = {"stream_id": stream_id, "data": base64.b64encode(data).decode()}
         await self.played.say("proxy_websocket_data", told, request_id=stream_id)
 
-    async def _feed(self, stream_id: str, far: websockets.ClientConnection) -> None:
+    async def _feed(self, stream_id: str, far: aiohttp.ClientWebSocketResponse) -> None:
         queue = self.sockets[stream_id]
-        with contextlib.suppress(ConnectionClosed):
+        with contextlib.suppress(OSError, aiohttp.ClientError):
             while (data := await queue.get()) is not None:
-                await far.send(data[1:] if data[0] == 2 else data[1:].decode())
+                await far.send_frame(data[1:], aiohttp.WSMsgType(data[0]))
             await far.close()
 
     def _into_socket(self, payload: dict[str, Any]) -> None:
