@@ -30,9 +30,12 @@ class Together(Generic[Q, A]):
     A question that comes alone is asked at once: there is no pause in which others are waited for. What is asked while
     a call runs is never answered by that call, so an answer is at least as new as its question.
 
-    Args: answer: gets at least one question and at most `most`; what it raises is raised for each of its askers.
-        waiting: questions that may wait for the next call. unavailable: makes what an asker sees when more wait, or
-        when the owner is closed.
+    A call that fails is made again for each of its questions alone, so that one that cannot be answered is no harm to
+    the others.
+
+    Args: answer: gets at least one question and at most `most`. waiting: questions that may wait for the next call.
+        unavailable: makes what an asker sees when more wait, or when the owner is closed. is_outage: tells a failure
+        that no question is to blame for: it is everybody's at once.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Together(Generic[Q, A]):
         most: int,
         waiting: int,
         unavailable: Callable[[], Exception],
+        is_outage: Callable[[Exception], bool],
     ) -> None:
         self._owner = owner
         self._name = name
@@ -51,6 +55,7 @@ class Together(Generic[Q, A]):
         self._most = most
         self._room = waiting
         self._unavailable = unavailable
+        self._is_outage = is_outage
         self._asked: list[_Asked[Q, A]] = []
         self._under_way: list[_Asked[Q, A]] = []
         self._is_calling = False
@@ -88,7 +93,9 @@ class Together(Generic[Q, A]):
         try:
             answers = await self._answer(questions)
         except Exception as error:
-            return [error] * len(questions)
+            if len(questions) == 1 or self._is_outage(error):
+                return [error] * len(questions)
+            return [answer for question in questions for answer in await self._answers([question])]
         if len(answers) != len(questions):
             return [RuntimeError(f"{self._name}: {len(answers)} answers to {len(questions)} questions")] * len(
                 questions

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import JSON, Connection, DateTime, Executable, Float, MetaData, Table, event, literal, select
 from sqlalchemy.dialects import postgresql, sqlite
@@ -25,8 +25,13 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
+from towline.aio.tasks import TaskOwner
+from towline.aio.together import Answer, Together
 from towline.control.bus import Bus
 from towline.control.errors import ApiError, ErrorCode, StartupError
+
+_Q = TypeVar("_Q")
+_A = TypeVar("_A")
 
 SQLITE_READERS = 4
 """Connections, each a thread, that read beside the one writer: WAL lets them, and two cores feed no more."""
@@ -344,9 +349,18 @@ class _translated:  # noqa: N801 - reads as a word in a with statement
                 raise translated from error
 
 
-def too_many_wait() -> ApiError:
-    """Return what those are told for whose question no room is left."""
-    return ApiError(ErrorCode.UNAVAILABLE, "too many wait for the database", hint="try again in a moment")
+def ask_together(owner: TaskOwner, name: str, answer: Answer[_Q, _A], *, most: int, waiting: int) -> Together[_Q, _A]:
+    """Gather what is asked of a database. Asking raises ApiError `unavailable` too where no room is left."""
+
+    def unavailable() -> ApiError:
+        return ApiError(ErrorCode.UNAVAILABLE, "too many wait for the database", hint="try again in a moment")
+
+    return Together(owner, name, answer, most=most, waiting=waiting, unavailable=unavailable, is_outage=_is_outage)
+
+
+def _is_outage(error: Exception) -> bool:
+    """Tell a database that can do nothing now from one that does not take this."""
+    return isinstance(error, ApiError) and error.code in (ErrorCode.UNAVAILABLE, ErrorCode.STORAGE_FULL)
 
 
 def translate(error: BaseException) -> ApiError | None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
-from tests.support.control_app import ControlApp
+from tests.support.control_app import ORIGIN, ControlApp
 from tests.support.scripted_agent import (
     ScriptedAgent,
     enrolled,
@@ -16,7 +16,10 @@ from tests.support.scripted_agent import (
 )
 
 from towline.control.access.permissions import Role
+from towline.control.agents.admission import Attempt
+from towline.control.agents.connect import Admitted
 from towline.control.agents.models import Agent, AgentKey
+from towline.control.agents.refusals import Refused
 from towline.control.audit.models import AuditEvent
 from towline.control.clusters.models import Cluster
 from towline.control.db import now
@@ -353,6 +356,20 @@ async def test_when_the_server_stops_agents_are_told_to_come_back(control_app: C
         assert (await agent.ended()).code == link.CLOSE_DRAINING
         goodbye = await agent.next(link.Goodbye)
         assert (goodbye.reason, goodbye.final) == ("draining", False)
+
+
+async def test_what_no_database_takes_keeps_nobody_else_out(control_app: ControlApp) -> None:
+    admissions = control_app.control.fleet.admissions
+    challenge = link.Challenge(nonce="n", origin=ORIGIN, server_time=0.0, replica="")
+    async with await enrolled(control_app) as good, await enrolled(control_app) as nameless:
+        stranger = ScriptedAgent(good.identity.copy())
+        stranger.identity.agent_id = "agt_\0"
+        nameless.instance_id = "\0"
+        hellos = [await agent.hello(challenge) for agent in (stranger, good, nameless)]
+        attempts = [Attempt(hello=hello, origin=ORIGIN, nonce="n", address="192.0.2.7") for hello in hellos]
+        unknown, admitted, _ = await asyncio.gather(*map(admissions.admit, attempts), return_exceptions=True)
+    assert isinstance(unknown, Refused) and unknown.refusal.code == "unknown_agent"
+    assert isinstance(admitted, Admitted) and admitted.agent_id == good.identity.agent_id
 
 
 async def test_many_agents_that_come_at_once_are_all_let_in(control_app: ControlApp, url: str) -> None:

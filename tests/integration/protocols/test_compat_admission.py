@@ -8,6 +8,7 @@ from sqlalchemy import update
 from tests.support.control_app import ControlApp
 
 from towline.control.access.permissions import Role
+from towline.control.agents.connect import Admitted
 from towline.control.agents.models import Agent
 from towline.control.agents.refusals import Refused
 from towline.control.audit.models import AuditEvent
@@ -122,6 +123,21 @@ async def test_those_who_come_at_once_are_each_let_in_or_refused_as_who_they_are
     assert new.cluster_name == "new-host"
     assert isinstance(refused, Refused) and refused.refusal.final
     assert (twice.agent_id, twice.epoch) == (a.agent_id, a.epoch + 2)
+
+
+async def test_what_no_database_takes_keeps_nobody_else_out(control_app: ControlApp) -> None:
+    made = await _token(control_app, shared=True, open_for=3600)
+    known = await _recognised(control_app, made["token"])
+    admission = control_app.control.protocols.admission
+    good = await admission.admit(known, _caller("good"))
+    callers = (_caller("good"), _caller("\0"), Caller("odd\0", hostname="\0odd", version="\0", address=ADDRESS))
+    again, nameless, odd = await asyncio.gather(
+        *(admission.admit(known, one) for one in callers), return_exceptions=True
+    )
+    assert isinstance(again, Admitted) and again.agent_id == good.agent_id
+    assert isinstance(nameless, Refused) and nameless.refusal.code == "nameless"
+    assert isinstance(odd, Admitted)
+    assert (await admission.find(known, "odd\0")).agent_id == odd.agent_id
 
 
 async def test_a_shared_token_makes_an_agent_of_each_name_and_each_waits_for_approval(control_app: ControlApp) -> None:

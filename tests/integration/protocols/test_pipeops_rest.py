@@ -19,7 +19,7 @@ from towline.control.access.permissions import Role
 from towline.control.agents.models import Agent
 from towline.control.clusters.health import OFFLINE_AFTER
 from towline.control.clusters.models import Cluster
-from towline.control.protocols.models import CompatToken
+from towline.control.protocols.models import CompatAgent, CompatToken
 from towline.control.protocols.pipeops.rest_agents import BURST, CHECK_TOKEN_EVERY
 from towline.tunnel.errors import TargetRefused
 from towline.wire import pipeops_rest as rest
@@ -57,6 +57,16 @@ async def test_row_register_is_answered_200_and_makes_a_cluster(control_app: Con
     (cluster,) = await control_app.rows(Cluster)
     assert cluster.connected and cluster.facts["hostname"] == "vm"
     assert [one["name"] for one in cluster.capabilities if one["ready"]] == ["kubernetes"]
+
+
+async def test_what_no_database_takes_is_left_out_of_a_registration(control_app: ControlApp) -> None:
+    agent = await rest_agent(control_app)
+    odd = {name: f"odd\0{name}" for name in ("name", "cluster_name", "hostname", "version", "region", "k8s_version")}
+    assert (await agent.register(**odd)).status_code == 200
+    (compat,) = await control_app.rows(CompatAgent)
+    assert (compat.info["region"], compat.info["version"]) == ("oddregion", "oddversion")
+    await control_app.control.fleet.reports.flush()
+    assert (await control_app.rows(Cluster))[0].facts["hostname"] == "oddhostname"
 
 
 async def test_row_heartbeat_is_answered_200_and_is_a_sign_of_life(control_app: ControlApp) -> None:

@@ -97,6 +97,17 @@ async def test_a_registration_shows_the_cluster_connected_with_its_facts(plane: 
         assert (row.protocol, row.hostname, row.version) == ("pipeops", "node-1", "1.0.0-dev")
 
 
+async def test_what_no_database_takes_is_left_out_of_a_registration(prepared_database_url: str, tmp_path: Path) -> None:
+    odd = {name: f"odd\0{name}" for name in ("agent_id", "name", "hostname", "region", "k8s_version", "agent_version")}
+    async with pipeops_plane(prepared_database_url, tmp_path) as plane, plane.connect() as played:
+        await played.say("register", {**REGISTER, **odd}, request_id="req_odd")
+        assert (await played.next("register_success"))["request_id"] == "req_odd"
+        (compat,) = await plane.rows(CompatAgent)
+        assert (compat.external_id, compat.info["region"]) == ("oddagent_id", "oddregion")
+        cluster = await plane.cluster_with("facts")
+        assert cluster.facts["hostname"] == "oddhostname"
+
+
 async def test_a_registered_cluster_token_is_sealed_and_stored_nowhere_in_clear(plane: Plane) -> None:
     async with plane.connect() as played:
         await registered(played)

@@ -13,6 +13,10 @@ class Closed(Exception):
     """The desk takes no more."""
 
 
+def is_outage(error: Exception) -> bool:
+    return isinstance(error, OSError)
+
+
 class Desk:
     """Doubles numbers, a call at a time; a call waits while the desk is shut."""
 
@@ -36,7 +40,7 @@ async def owner() -> AsyncIterator[TaskOwner]:
 
 
 def together(owner: TaskOwner, desk: Desk, *, most: int = 10, waiting: int = 100) -> Together[int, int]:
-    return Together(owner, "desk", desk.answer, most=most, waiting=waiting, unavailable=Closed)
+    return Together(owner, "desk", desk.answer, most=most, waiting=waiting, unavailable=Closed, is_outage=is_outage)
 
 
 async def shut_with(desk: Desk, asked: Together[int, int], *questions: int) -> list[asyncio.Task[int]]:
@@ -85,15 +89,29 @@ async def test_each_sees_its_own_error(owner: TaskOwner):
     assert repr(answers[1]) == "ValueError('-1 is negative')"
 
 
-async def test_a_call_that_fails_fails_for_all_and_the_next_one_is_made(owner: TaskOwner):
+async def test_one_that_fails_the_call_is_no_harm_to_the_others(owner: TaskOwner):
     async def fail(questions: Sequence[int]) -> list[int]:
+        if 0 in questions:
+            raise ValueError("0 is nothing")
+        return list(questions)
+
+    asked = Together(owner, "desk", fail, most=10, waiting=100, unavailable=Closed, is_outage=is_outage)
+    answers = await asyncio.gather(asked.ask(1), asked.ask(0), asked.ask(2), return_exceptions=True)
+    assert [str(one) for one in answers] == ["1", "0 is nothing", "2"]
+
+
+async def test_an_outage_is_everybodys_at_once_and_the_next_call_is_made(owner: TaskOwner):
+    calls = []
+
+    async def fail(questions: Sequence[int]) -> list[int]:
+        calls.append(len(questions))
         if 0 in questions:
             raise OSError("no database")
         return list(questions)
 
-    asked = Together(owner, "desk", fail, most=10, waiting=100, unavailable=Closed)
+    asked = Together(owner, "desk", fail, most=10, waiting=100, unavailable=Closed, is_outage=is_outage)
     answers = await asyncio.gather(asked.ask(0), asked.ask(1), return_exceptions=True)
-    assert [str(one) for one in answers] == ["no database", "no database"]
+    assert ([str(one) for one in answers], calls) == (["no database", "no database"], [2])
     assert await asked.ask(1) == 1
 
 
@@ -102,7 +120,7 @@ async def test_too_few_answers_are_an_error_and_nobody_waits_for_ever(owner: Tas
         return []
 
     with pytest.raises(RuntimeError, match="0 answers to 1 questions"):
-        await Together(owner, "desk", lose, most=10, waiting=100, unavailable=Closed).ask(1)
+        await Together(owner, "desk", lose, most=10, waiting=100, unavailable=Closed, is_outage=is_outage).ask(1)
 
 
 async def test_more_than_may_wait_are_refused(owner: TaskOwner):

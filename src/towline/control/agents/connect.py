@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
-from towline.aio.together import Together
 from towline.control.access.actor import Actor
 from towline.control.agents import instances, refusals, repository
 from towline.control.agents.admission import Admit, Attempt, Decision, Deny, Turn, decide
@@ -22,8 +21,9 @@ from towline.control.agents.refusals import Refused
 from towline.control.agents.states import AgentState, before
 from towline.control.audit.service import AuditLog
 from towline.control.clusters import repository as clusters
-from towline.control.db import Database, Transaction
+from towline.control.db import Database, Transaction, ask_together
 from towline.control.errors import ApiError
+from towline.control.ids import is_id
 from towline.control.logging import get_logger
 from towline.wire import link
 
@@ -87,10 +87,7 @@ class Admissions:
         self._cut = cut
         self._clock = clock
         self._tasks = TaskOwner("admissions")
-        self._claims = Together(
-            self._tasks, "claims", self._claim_all,
-            most=BATCH, waiting=WAITING_CLAIMS, unavailable=refusals.unavailable,
-        )  # fmt: skip
+        self._claims = ask_together(self._tasks, "claims", self._claim_all, most=BATCH, waiting=WAITING_CLAIMS)
         self._acked: dict[tuple[str, str], int] = {}
         self._released: dict[str, int] = {}
 
@@ -105,9 +102,20 @@ class Admissions:
     async def admit(self, attempt: Attempt) -> Admitted:
         """Verify an agent and claim its link for this process. Raises: Refused."""
         try:
-            return await self._claims.ask(attempt)
+            return await self._admit(attempt)
         except Refused as error:
             raise self._counted(error) from None
+
+    async def _admit(self, attempt: Attempt) -> Admitted:
+        agent_id = attempt.hello.agent_id
+        if not is_id(agent_id, "agt"):  # nobody has proved anything yet, so nothing else goes to the database
+            raise Refused(refusals.unknown_agent(agent_id[:64]))
+        try:
+            return await self._claims.ask(attempt)
+        except Refused:
+            raise
+        except Exception as error:  # told where it happened
+            raise Refused(refusals.UNAVAILABLE) from error
 
     def acknowledged(self, agent_id: str, generation: int, slot: str = "") -> None:
         """Note that a generation is on the agent's disk. Written with the next batch; losing it only allows more."""
@@ -146,9 +154,10 @@ class Admissions:
             return await self._claim(attempts)
         except ApiError as error:
             _log.error("agents not admitted", why=error.message, agents=len(attempts))
+            raise
         except Exception as error:
             _log.error("agents not admitted", agents=len(attempts), exc_info=error)
-        return [refusals.unavailable() for _ in attempts]
+            raise
 
     async def _claim(self, attempts: Sequence[Attempt]) -> list[Admitted | Exception]:
         cuts: list[_Cut] = []
@@ -201,7 +210,7 @@ class Admissions:
         values = {"owner": self._owner, **decision.values}
         epoch = await repository.claim(tx, row.id, epoch=row.epoch, states=[row.state], values=values)
         if epoch is None:
-            return refusals.unavailable()
+            return Refused(refusals.UNAVAILABLE)
         if slot:
             await self._write_instance(tx, row, known, attempt, slot, decision.instance | {"epoch": epoch})
         if decision.ahead:

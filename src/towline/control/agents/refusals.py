@@ -33,11 +33,6 @@ class Refused(Exception):
         self.refusal = refusal
 
 
-def unavailable() -> Refused:
-    """Turn an agent away for a moment."""
-    return Refused(UNAVAILABLE)
-
-
 counts: Counter[str] = Counter()
 """Refusals of this process by code, for the metrics."""
 

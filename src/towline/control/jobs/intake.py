@@ -12,8 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from towline.aio.tasks import TaskOwner
-from towline.aio.together import Together
-from towline.control.db import Database, Transaction, too_many_wait
+from towline.control.db import Database, Transaction, ask_together
 from towline.control.jobs import repository
 from towline.control.jobs.dispatch import Dispatcher
 from towline.control.jobs.models import Job
@@ -58,10 +57,9 @@ class Intake:
         self._links = links
         self._dispatcher = dispatcher
         self._tasks = TaskOwner("jobs-held")
-        self._at_work = Together(
-            self._tasks, "who is at work", self._clusters_at_work,
-            most=AT_ONCE, waiting=MOST_ASKING, unavailable=too_many_wait,
-        )  # fmt: skip
+        self._at_work = ask_together(
+            self._tasks, "who is at work", self._clusters_at_work, most=AT_ONCE, waiting=MOST_ASKING
+        )
         self.ignored: Counter[str] = Counter()
         """Messages about jobs that are not the sender's, or from a link that cannot have got the order."""
         links.on(link.JobAccepted, self.accepted)

@@ -17,7 +17,6 @@ from sqlalchemy.exc import IntegrityError
 
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
-from towline.aio.together import Together
 from towline.control.access.actor import Actor
 from towline.control.access.throttle import Throttle, source_key
 from towline.control.agents import clones, refusals, repository
@@ -32,10 +31,11 @@ from towline.control.clusters import repository as clusters
 from towline.control.clusters.models import Cluster
 from towline.control.clusters.names import name_from_host
 from towline.control.clusters.reports import Reports
-from towline.control.db import Database, Transaction, now
+from towline.control.db import Database, Transaction, ask_together, now
 from towline.control.ids import new_id
+from towline.control.links.cleaning import clean
 from towline.control.links.registry import Link, Links
-from towline.control.protocols.lookups import AT_ONCE, Called, Lookups, Presented, agents_called
+from towline.control.protocols.lookups import AT_ONCE, MOST_WAITING, Called, Lookups, Presented, agents_called
 from towline.control.protocols.models import CompatAgent, CompatToken
 from towline.control.protocols.session import AdaptedSession
 from towline.wire import link
@@ -49,8 +49,6 @@ WRITE_USE_EVERY = timedelta(minutes=10)
 BAD_TOKEN = Refusal("bad_token", "This server does not know the token, or it was revoked, or has ended.")
 THROTTLED = Refusal("throttled", "Too many wrong tokens from this address; wait a minute.")
 WRONG_NETWORK = Refusal("network", "The token may not be used from this address.")
-MOST_WAITING = 4096
-"""Agents that may wait for their claim; more than that find the server busy and come back."""
 NAMELESS = Refusal("nameless", "The agent does not say who it is; several present this token, so it has to.")
 
 
@@ -65,7 +63,7 @@ class Recognised:
 
     def called(self, external_id: str) -> Called:
         """Return who somebody is that calls itself so."""
-        return Called(self.token_id, external_id[:LONGEST_NAME] if self.shared else None)
+        return Called(self.token_id, clean(external_id)[:LONGEST_NAME] if self.shared else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +80,10 @@ class Caller:
     version: str = ""
     address: str = ""
     instance: str = ""
+
+    def cleaned(self) -> Caller:
+        """Return it without what no database takes, or no page shows."""
+        return Caller(**{name: clean(getattr(self, name)) for name in self.__slots__})
 
 
 def digest(secret: str) -> str:
@@ -118,9 +120,7 @@ class Compat:
         self._reports = reports
         self._failures = failures
         self.lookups = lookups
-        self._returns = Together(
-            tasks, "returns", self._readmit, most=AT_ONCE, waiting=MOST_WAITING, unavailable=refusals.unavailable
-        )
+        self._returns = ask_together(tasks, "returns", self._readmit, most=AT_ONCE, waiting=MOST_WAITING)
         self._owner = owner
         self._clock = clock
 
@@ -139,12 +139,10 @@ class Compat:
 
     async def admit(self, known: Recognised, caller: Caller) -> Admitted:
         """Find or make the agent that a caller is, and claim its session for this process. Raises: Refused."""
+        caller = caller.cleaned()
         if known.shared and not caller.external_id:
             raise self._refused(NAMELESS)
-        try:
-            outcome = await self._returns.ask((known, caller)) or await self._admit_alone(known, caller)
-        except Refused as error:
-            raise self._refused(error.refusal) from None
+        outcome = await self._returns.ask((known, caller)) or await self._admit_alone(known, caller)
         if isinstance(outcome, Refusal):
             raise self._refused(outcome)
         return outcome
@@ -187,11 +185,8 @@ class Compat:
 
     async def _readmit(self, asked: Sequence[tuple[Recognised, Caller]]) -> list[Admitted | Refusal | None]:
         """Claim the sessions of agents that are known. None: one that is not, or that asks twice, is admitted alone."""
-        try:
-            async with self._db.begin() as tx:
-                return await self._claim_known(tx, asked)
-        except IntegrityError:  # one of them is wrong, which is no reason to turn the others away
-            return [None] * len(asked)
+        async with self._db.begin() as tx:
+            return await self._claim_known(tx, asked)
 
     async def _claim_known(
         self, tx: Transaction, asked: Sequence[tuple[Recognised, Caller]]

@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Final
 
 from sqlalchemy import select, tuple_
 
 from towline.aio.tasks import TaskOwner
-from towline.aio.together import Together
-from towline.control.db import Database, Transaction, too_many_wait
+from towline.control.db import Database, Transaction, ask_together
 from towline.control.protocols.models import CompatAgent, CompatToken
 
 AT_ONCE: Final = 64
@@ -45,11 +43,9 @@ class Lookups:
 
     def __init__(self, db: Database, owner: TaskOwner) -> None:
         self._db = db
-        together = partial(Together, owner, most=AT_ONCE, waiting=MOST_WAITING, unavailable=too_many_wait)
-        self._tokens: Together[Presented, tuple[CompatToken | None, datetime]]
-        self._tokens = together("tokens", self._find_tokens)
-        self._agents: Together[Called, CompatAgent | None] = together("agents", self._find_agents)
-        self._by_id: Together[str, CompatAgent | None] = together("agents by id", self._find_by_id)
+        self._tokens = ask_together(owner, "tokens", self._find_tokens, most=AT_ONCE, waiting=MOST_WAITING)
+        self._agents = ask_together(owner, "agents", self._find_agents, most=AT_ONCE, waiting=MOST_WAITING)
+        self._by_id = ask_together(owner, "agents by id", self._find_by_id, most=AT_ONCE, waiting=MOST_WAITING)
 
     async def token(self, presented: Presented) -> tuple[CompatToken | None, datetime]:
         """Return a token, whatever its state, and the moment by the database's clock. Raises: ApiError: unavailable."""

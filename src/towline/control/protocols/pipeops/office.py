@@ -20,6 +20,7 @@ from towline.aio.tasks import TaskOwner
 from towline.control.agents.connect import Admitted
 from towline.control.agents.refusals import Refused
 from towline.control.db import Database
+from towline.control.links.cleaning import clean, clean_json
 from towline.control.logging import get_logger
 from towline.control.protocols.admission import BAD_TOKEN, LONGEST_NAME, THROTTLED, Caller, Compat
 from towline.control.protocols.models import CompatAgent
@@ -234,7 +235,8 @@ class Office:
 
     async def _remember(self, admitted: Admitted, register: messages.Register) -> None:
         """Keep what the agent said of itself; its token sealed, to be used only where an administrator allows that."""
-        values: dict[str, Any] = {"info": told_by(register), "external_id": register.agent_id[:LONGEST_NAME]}
+        external_id = clean(register.agent_id)[:LONGEST_NAME]
+        values: dict[str, Any] = {"info": clean_json(told_by(register)), "external_id": external_id}
         sealed = self._tokens.seal(admitted.org_id, admitted.agent_id, register.k8s_service_token)
         if sealed is not None:
             values["sealed_secret"] = sealed

@@ -19,6 +19,7 @@ from towline.control.agents import refusals
 from towline.control.agents.refusals import Refused
 from towline.control.clusters.health import OFFLINE_AFTER
 from towline.control.errors import ApiError
+from towline.control.links.cleaning import clean
 from towline.control.links.registry import Link
 from towline.control.logging import get_logger
 from towline.control.protocols.admission import Caller, Compat, Recognised, digest
@@ -243,4 +244,4 @@ LONGEST_REMEMBERED = 255
 
 
 def _remembered(registration: rest.Registration) -> dict[str, str]:
-    return {name: getattr(registration, name)[:LONGEST_REMEMBERED] for name in REMEMBERED}
+    return {name: clean(getattr(registration, name))[:LONGEST_REMEMBERED] for name in REMEMBERED}

@@ -14,7 +14,7 @@ import msgspec
 from towline.aio.clock import REAL_CLOCK, Clock
 from towline.aio.tasks import TaskOwner
 from towline.aio.together import Together
-from towline.control.db import Database, Transaction, too_many_wait
+from towline.control.db import Database, Transaction, ask_together
 from towline.control.logging import get_logger
 from towline.control.protocols.lookups import AT_ONCE, MOST_WAITING
 from towline.control.protocols.pipeops import rest_repository as repository
@@ -69,10 +69,7 @@ class Commands:
     _held: Together[str, list[PipeopsCommand]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._held = Together(
-            self.tasks, "commands held", self._find_held,
-            most=AT_ONCE, waiting=MOST_WAITING, unavailable=too_many_wait,
-        )  # fmt: skip
+        self._held = ask_together(self.tasks, "commands held", self._find_held, most=AT_ONCE, waiting=MOST_WAITING)
 
     # -- from jobs -------------------------------------------------------------------------------
 
