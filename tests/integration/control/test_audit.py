@@ -135,6 +135,19 @@ class Lingering(AuditLog):
         await self.may_say_so.wait()
 
 
+async def test_what_no_database_takes_is_written_so_that_it_shows(control_app: ControlApp) -> None:
+    audit, db = control_app.control.audit, control_app.control.db
+    odd = draft(
+        ACTOR, action="kubernetes.list", target_name="a\0b", reason="c\0d",
+        detail={"e\0f": "g\ud800h", "query": {"labelSelector": "app=\0"}},
+    )  # fmt: skip
+    await audit.append(db, [draft(ACTOR, action="kubernetes.get"), odd])
+    event = (await control_app.rows(AuditEvent))[-1]
+    assert (event.target_name, event.reason) == ("a\u2400b", "c\u2400d")
+    assert event.detail == {"e\u2400f": "g?h", "query": {"labelSelector": "app=\u2400"}}
+    assert (await verify(db)).ok
+
+
 async def test_a_stop_in_the_middle_of_a_batch_writes_it_once(control_app: ControlApp) -> None:
     control, audit = control_app.control, Lingering()
     records = Records(control.db, audit, control.clock, reads=True)

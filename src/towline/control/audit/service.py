@@ -117,7 +117,7 @@ def draft(
     detail: Mapping[str, Any] | None = None,
 ) -> Draft:
     """Return an event without its place in the chain; arguments as in `AuditLog.record`."""
-    return Draft(
+    event = Draft(
         id=new_id("aud"),
         org_id=actor.org_id,
         actor_kind=actor.kind,
@@ -135,6 +135,18 @@ def draft(
         reason=redact_value(reason[:REASON_CHARACTERS]),
         detail=redact_value(dict(detail or {})),
     )
+    return {column: _storable(value) for column, value in event.items()}
+
+
+def _storable(value: Any) -> Any:
+    """Show what PostgreSQL does not take: NUL, and halves of characters. One such event would fail all of its batch."""
+    if isinstance(value, str):
+        if value.isprintable():
+            return value
+        return value.replace("\0", "\N{SYMBOL FOR NULL}").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(key): _storable(inner) for key, inner in value.items()}
+    return [_storable(inner) for inner in value] if isinstance(value, list) else value
 
 
 async def _append_all(tx: Transaction, events: Sequence[Draft]) -> None:
