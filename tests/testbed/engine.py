@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.testbed import paths, processes
+from tests.testbed import images, paths, processes
 from tests.testbed.requirement import Missing
 
 PART = "docker"
@@ -53,7 +53,8 @@ def _start() -> None:
     folder = paths.state(PART)
     log = folder / "dockerd.log"
     log.unlink(missing_ok=True)
-    if processes.recall(folder / "pid") is None:
+    is_new = processes.recall(folder / "pid") is None
+    if is_new:
         SYSTEM_PID_FILE.unlink(missing_ok=True)  # left by a kill; its number may belong to somebody else by now
         started = processes.spawn(["dockerd", "--pidfile", SYSTEM_PID_FILE], log)
         processes.remember(folder / "pid", processes.detach(started))
@@ -67,6 +68,16 @@ def _start() -> None:
         )
     except processes.DidNotStart as error:
         raise Missing(PART, str(error), f"look at {log}") from error
+    if is_new:  # one that was only slow to answer has containers of a run that goes on
+        remove_leftovers()
+
+
+def remove_leftovers(host: str | None = None) -> None:
+    """Remove the containers of runs that were killed: a host with stopped projects is not healthy to any later test."""
+    listed = images.docker("ps", "--all", "--format", "{{.ID}} {{.Image}}", host=host)
+    left = [words[0] for words in map(str.split, listed.splitlines()) if words[1].startswith(images.OURS)]
+    if left:
+        images.docker("rm", "--force", "--volumes", *left, host=host)
 
 
 def mount_control_groups() -> None:

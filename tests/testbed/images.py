@@ -9,8 +9,9 @@ from pathlib import Path
 from tests.testbed.requirement import Missing
 
 PART = "images"
-BASE = "towline-test/base:1"
-WEB = "towline-test/web:1"
+OURS = "towline-test/"
+BASE = f"{OURS}base:1"
+WEB = f"{OURS}web:1"
 BUSYBOX = Path("/bin/busybox")
 ACCOUNTS = {
     "etc/passwd": b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n",

@@ -46,6 +46,18 @@ def test_container_with_a_restart_policy_is_back_after_the_engine_was_killed(pri
     assert running == started
 
 
+def test_what_a_killed_run_left_is_removed_and_nothing_else(private_engine: PrivateEngine) -> None:
+    host = private_engine.host
+    images.ensure(host)
+    images.make("somebodys:1", host=host)
+    for image in (images.BASE, "somebodys:1"):
+        images.docker(
+            "create", "--name", image.partition(":")[0].replace("/", "-"), "--net", "none", image, "x", host=host
+        )
+    engine.remove_leftovers(host)
+    assert images.docker("ps", "--all", "--format", "{{.Names}}", host=host) == "somebodys"
+
+
 def test_private_engine_leaves_the_machines_own_alone(docker_engine: str, private_engine: PrivateEngine) -> None:
     assert images.docker("images", "--quiet", host=private_engine.host) == ""
     assert images.docker("run", "--rm", images.BASE, "echo", "undisturbed") == "undisturbed"
