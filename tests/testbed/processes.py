@@ -108,13 +108,15 @@ def tail(log: Path) -> str:
 def start_moment(pid: int) -> str | None:
     """When a process started, in the kernel's ticks; None when it is gone or a zombie.
 
-    With its pid this names a process for good: pids come again, moments do not.
+    With its pid this names a process for good: pids come again, moments do not. One whose first thread alone is
+    a zombie still holds its ports: killed threads end one after the other.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] == "Z" else fields[19]
+    state, threads, moment = fields[0], int(fields[17]), fields[19]
+    return None if state == "Z" and threads <= 1 else moment
 
 
 def command_lines() -> Iterator[tuple[int, list[str]]]:
