@@ -112,6 +112,13 @@ async def registered(played: PlayedAgent, **changes: Any) -> dict[str, Any]:
     return payload
 
 
+async def multiplexed(plane: Plane, played: PlayedAgent) -> None:
+    """Register and agree to yamux, until streams can be opened."""
+    await registered(played)
+    await with_yamux(played)
+    await until(lambda: plane.session.connection.mux)
+
+
 async def with_yamux(played: PlayedAgent) -> None:
     """Agree to yamux."""
     await played.next("gateway_hello")

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support import prepared
 from tests.support.pipeops_agent import Refused, heartbeat, upgrade
-from tests.support.pipeops_plane import Plane, eventually, pipeops_plane, registered, until, with_yamux
+from tests.support.pipeops_plane import Plane, eventually, multiplexed, pipeops_plane, registered, until
 from tests.support.served import trusting
 
 from towline.control.protocols.pipeops.metrics import EVENTS
@@ -41,9 +41,7 @@ async def test_agents_their_sockets_and_their_yamux_are_counted(plane: Plane) ->
     async with plane.connect() as played:
         await until(lambda: plane.running.control.protocols.pipeops.office.tally["opened"])
         assert ((found := await figures(plane))["connections"], found["agents"]) == (1.0, 0.0)
-        await registered(played)
-        await with_yamux(played)
-        await until(lambda: plane.session.connection.mux)
+        await multiplexed(plane, played)
         found = await figures(plane)
         assert (found["connections"], found["agents"], found["yamux"]) == (1.0, 1.0, 1.0)
         assert (found["events_total admitted"], found["events_total yamux_began"]) == (1.0, 1.0)

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 from tests.support import prepared
 from tests.support.pipeops_agent import BINARY, REGISTER, TEXT, Refused, heartbeat, upgrade
-from tests.support.pipeops_plane import Plane, pipeops_plane, registered, until, with_yamux
+from tests.support.pipeops_plane import Plane, multiplexed, pipeops_plane, registered, until, with_yamux
 from tests.support.pipeops_traces import recorded
 from tests.support.served import trusting
 
@@ -250,9 +250,7 @@ async def test_a_heartbeat_is_acknowledged_and_shows_what_it_says(plane: Plane) 
 
 async def test_yamux_is_offered_after_registration_and_streams_begin_with_the_agents_header(plane: Plane) -> None:
     async with plane.connect() as played:
-        await registered(played)
-        await with_yamux(played)
-        await until(lambda: plane.session.connection.mux)
+        await multiplexed(plane, played)
         stream = await plane.session.open_stream(WEB)
         await stream.write(b"GET / HTTP/1.1\r\n\r\n")
         header = pipeops_frames.encode_stream_header(
@@ -266,9 +264,7 @@ async def test_yamux_is_offered_after_registration_and_streams_begin_with_the_ag
 
 async def test_a_stream_that_ends_without_a_byte_was_refused(plane: Plane) -> None:
     async with plane.connect() as played:
-        await registered(played)
-        await with_yamux(played)
-        await until(lambda: plane.session.connection.mux)
+        await multiplexed(plane, played)
         stream = await plane.session.open_stream(WEB)
         await played.stream(2, 10)
         await played.write(2, b"", end=True)
@@ -291,9 +287,7 @@ async def test_a_stream_that_ends_without_a_byte_was_refused(plane: Plane) -> No
 )
 async def test_what_it_cannot_carry_it_says_by_name(plane: Plane, target: streams.Target, says: str) -> None:
     async with plane.connect() as played:
-        await registered(played)
-        await with_yamux(played)
-        await until(lambda: plane.session.connection.mux)
+        await multiplexed(plane, played)
         with pytest.raises(TargetRefused, match=says):
             await plane.session.open_stream(target)
 
@@ -307,9 +301,7 @@ async def test_without_yamux_a_stream_is_refused_with_the_reason(plane: Plane) -
 
 async def test_streams_are_lost_with_the_connection(plane: Plane) -> None:
     async with plane.connect() as played:
-        await registered(played)
-        await with_yamux(played)
-        await until(lambda: plane.session.connection.mux)
+        await multiplexed(plane, played)
         stream = await plane.session.open_stream(WEB)
     with pytest.raises(Exception, match="tunnel closed"):
         await stream.read()
@@ -333,9 +325,7 @@ async def test_a_compose_job_is_refused_with_what_to_do(plane: Plane) -> None:
 
 async def test_nothing_that_ends_the_agents_process_is_ever_sent(plane: Plane) -> None:
     async with plane.connect() as played:
-        await registered(played)
-        await with_yamux(played)
-        await until(lambda: plane.session.connection.mux)
+        await multiplexed(plane, played)
         stream = await plane.session.open_stream(WEB)
         stream.abort()
         await played.say("ping", request_id="sync")

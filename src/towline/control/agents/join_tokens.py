@@ -17,7 +17,7 @@ from towline.control.agents.models import JoinToken
 from towline.control.audit.service import AuditLog
 from towline.control.clusters import repository as clusters
 from towline.control.clusters.names import check_name
-from towline.control.clusters.selectors import BadLabel, check_labels
+from towline.control.clusters.selectors import require_labels
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import is_id, new_id
@@ -134,10 +134,7 @@ def check(wanted: Wanted) -> None:
         check_name(wanted.cluster_name)
     if wanted.rejoin and wanted.max_uses != 1:
         raise ApiError(ErrorCode.INVALID, "one host joins one cluster again: max_uses must be 1")
-    try:
-        check_labels(wanted.labels)
-    except BadLabel as error:
-        raise ApiError(ErrorCode.INVALID, str(error)) from error
+    require_labels(wanted.labels)
     check_networks(wanted.networks)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from towline.control.errors import ApiError, ErrorCode
+
 MAX_SELECTOR = 1024
 """Characters; a longer selector is a mistake or an attack."""
 MAX_REQUIREMENTS = 16
@@ -76,6 +78,14 @@ def check_labels(labels: Mapping[str, str]) -> None:
     for key, value in labels.items():
         if not _KEY_RE.fullmatch(key) or not _VALUE_RE.fullmatch(value):
             raise BadLabel("labels are letters, digits, '.', '_', '-' (and '/' in keys), 63 characters at most")
+
+
+def require_labels(labels: Mapping[str, str]) -> None:
+    """Check labels that somebody asks for. Raises: ApiError: invalid."""
+    try:
+        check_labels(labels)
+    except BadLabel as error:
+        raise ApiError(ErrorCode.INVALID, str(error)) from error
 
 
 def _requirement(part: str) -> Requirement:

@@ -20,7 +20,7 @@ from towline.control.clusters import repository
 from towline.control.clusters.models import Cluster, InventoryContainer, InventoryProject
 from towline.control.clusters.names import check_name
 from towline.control.clusters.reports import Reports
-from towline.control.clusters.selectors import BadLabel, BadSelector, check_labels, parse
+from towline.control.clusters.selectors import BadSelector, parse, require_labels
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.links.registry import Link, Links, away
@@ -243,10 +243,7 @@ async def _apply(
     if description is not None:
         row.description = description
     if labels is not None:
-        try:
-            check_labels(labels)
-        except BadLabel as error:
-            raise ApiError(ErrorCode.INVALID, str(error)) from error
+        require_labels(labels)
         # Labels carry grants: whoever may manage this cluster alone must not move it under another selector.
         access.require_org(Permission.CLUSTER_MANAGE)
         await repository.set_labels(tx, row.id, labels)

@@ -121,6 +121,7 @@ class Compat:
         self._failures = failures
         self.lookups = lookups
         self._returns = ask_together(tasks, "returns", self._readmit, most=AT_ONCE, waiting=MOST_WAITING)
+        self._uses = ask_together(tasks, "uses", self._note_uses, most=AT_ONCE, waiting=MOST_WAITING)
         self._owner = owner
         self._clock = clock
 
@@ -133,8 +134,7 @@ class Compat:
         if not admits(row.networks, address):
             raise self._refused(WRONG_NETWORK)
         if row.last_used_at is None or moment - row.last_used_at > WRITE_USE_EVERY:
-            async with self._db.begin() as tx:
-                await tx.execute(update(CompatToken).where(CompatToken.id == row.id).values(last_used_at=now()))
+            await self._uses.ask(row.id)
         return Recognised(row.id, row.org_id, protocol, row.shared)
 
     async def admit(self, known: Recognised, caller: Caller) -> Admitted:
@@ -182,6 +182,11 @@ class Compat:
     def _refused(self, refusal: Refusal) -> Refused:
         refusals.counts[refusal.code] += 1
         return Refused(refusal)
+
+    async def _note_uses(self, token_ids: Sequence[str]) -> list[None]:
+        async with self._db.begin() as tx:
+            await tx.execute(update(CompatToken).where(CompatToken.id.in_(set(token_ids))).values(last_used_at=now()))
+        return [None] * len(token_ids)
 
     async def _readmit(self, asked: Sequence[tuple[Recognised, Caller]]) -> list[Admitted | Refusal | None]:
         """Claim the sessions of agents that are known. None: one that is not, or that asks twice, is admitted alone."""

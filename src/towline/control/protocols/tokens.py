@@ -16,7 +16,7 @@ from towline.control.agents.join_tokens import check_networks
 from towline.control.audit.service import AuditLog
 from towline.control.clusters import repository as clusters
 from towline.control.clusters.names import check_name
-from towline.control.clusters.selectors import BadLabel, check_labels
+from towline.control.clusters.selectors import require_labels
 from towline.control.db import Database, Transaction
 from towline.control.errors import ApiError, ErrorCode, not_found
 from towline.control.ids import is_id, new_id
@@ -177,10 +177,7 @@ def check(wanted: Wanted) -> None:
         raise ApiError(ErrorCode.INVALID, f"open_for is at most {LONGEST_OPEN:g} seconds, ttl at most {LONGEST_TTL:g}")
     if wanted.cluster:
         check_name(wanted.cluster)
-    try:
-        check_labels(wanted.labels)
-    except BadLabel as error:
-        raise ApiError(ErrorCode.INVALID, str(error)) from error
+    require_labels(wanted.labels)
     check_networks(wanted.networks)
 
 

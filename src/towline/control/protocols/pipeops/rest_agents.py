@@ -23,6 +23,7 @@ from towline.control.links.cleaning import clean
 from towline.control.links.registry import Link
 from towline.control.logging import get_logger
 from towline.control.protocols.admission import Caller, Compat, Recognised, digest
+from towline.control.protocols.lookups import AT_ONCE
 from towline.control.protocols.pipeops import rest_repository as repository
 from towline.control.protocols.pipeops.rest_commands import Commands
 from towline.control.protocols.pipeops.rest_figures import Figures
@@ -40,9 +41,6 @@ LOOK_INTERVAL = 5.0
 """Seconds between two looks for agents that fell silent and leases that are over."""
 CHECK_TOKEN_EVERY = 60.0
 """Seconds after which a session's token is looked up again: what a revoked one still opens."""
-AT_ONCE = 64
-"""Agents that are looked up at the same time: thousands come back within a tick when a server restarts, and so many
-ask the database one question together."""
 MOST_WAITING = 1000
 """Requests that wait for their turn: some ten seconds of them. Agents give up after 10 to 30."""
 RATE, BURST = 2.0, 60
